@@ -70,6 +70,7 @@ def train(
     from drtools.methods.dev import measure_on
     from drtools.methods.spar.joint import open_beside
     from drtools.training.encoder_task import EncoderTraining
+    from drtools.training.pairs import separation_of
 
     loss = settings.loss or "contrast"
     task = EncoderTraining(work, start, student, training, compute, shape)
@@ -85,6 +86,7 @@ def train(
         default_epochs=EPOCHS[loss],
         paper_warmup=WARMUP_STEPS,
         learner=joint,
+        separate=separation_of if loss == "margin-mse" else None,
     )
     learnt = {} if joint is None else {"mu": joint.mu.item()}
     task.finish(queries=sum(len(source.examples) for source in sources), **learnt)

@@ -116,6 +116,7 @@ def train(
     """Train an encoder on examples, with refreshed negatives if they are set, and write its folder."""
     from drtools.methods.dev import measure_on
     from drtools.training.encoder_task import EncoderTraining, read_sources
+    from drtools.training.pairs import separation_of
 
     task = EncoderTraining(work, start, student, training, compute, shape)
     task.write_card = card
@@ -144,6 +145,7 @@ def train(
         default_epochs=EPOCHS,
         paper_warmup=WARMUP_STEPS,
         refresh=refresh,
+        separate=separation_of if settings.negatives == "own" else None,
     )
     task.finish(queries=sum(len(source.examples) for source in sources))
 

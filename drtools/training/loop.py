@@ -24,6 +24,7 @@ from drtools.outputs.disk import flush_to_disk
 from drtools.training.checkpoints import load_tensors, save_tensors
 from drtools.training.gradients import Batch, Gradients, Loss
 from drtools.training.log import Log
+from drtools.training.memory import budget_of
 from drtools.training.meter import Meter
 from drtools.training.optimizers import OPTIMIZERS
 from drtools.training.plan import UNKNOWN_STEPS
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from drtools.models.protocol import Learner
     from drtools.outputs.work import Work
     from drtools.training.distributed import World
+    from drtools.training.memory import Separate
     from drtools.training.plan import Schedule
 
 LOG, BEST = "training.jsonl", "best.safetensors"
@@ -67,9 +69,11 @@ class TrainingRun:
         world: World,
         parallel: bool = False,
         start_counts: bool = True,
+        separate: Separate | None = None,
     ) -> None:
         self.model, self.plan, self.flags, self.work, self.world = model, plan, flags, work, world
-        self.gradients = Gradients(model, computing, world, flags.gradient_caching, parallel)
+        budget = budget_of(model, computing, flags.step_memory)
+        self.gradients = Gradients(model, computing, world, flags.gradient_caching, parallel, separate, budget)
         self.optimizer = OPTIMIZERS[flags.optimizer](model, flags.weight_decay)
         quick = {
             parameter for group in self.optimizer.param_groups if group["rate"] != 1 for parameter in group["params"]

@@ -13,6 +13,7 @@ import numpy as np
 from drtools.models.tokens import Accompanied, Tokenized, VectorsBeside
 from drtools.randomness import generator
 from drtools.training.distributed import Shares, single_share
+from drtools.training.memory import Separation
 from drtools.training.sampling import DrawnExample, EpochSampler, ExampleSource, Visit, draw
 
 if TYPE_CHECKING:
@@ -131,6 +132,11 @@ class PairBatches(PairDraws):
     def __call__(self, step: int) -> PairBatch:
         """Return the batch of a step."""
         return self.pairs(step)
+
+
+def separation_of(batch: PairBatch) -> Separation:
+    """Return which query each text belongs to, for a loss of each query's own documents."""
+    return Separation({"query": np.arange(len(batch.relevant)), "document": batch.owner})
 
 
 def same_queries(sources: Sequence[ExampleSource]) -> dict[tuple[int, str, str], list[np.ndarray]]:

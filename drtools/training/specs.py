@@ -26,6 +26,7 @@ class TrainingSpec:
     patience: int = 0
     save_every_minutes: float = 10.0
     gradient_caching: bool = False
+    step_memory: float | None = None
     batch_tokens: int | None = None
     activation_checkpointing: bool = False
     tensorboard: str | None = None

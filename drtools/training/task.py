@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from drtools.outputs.work import Work
     from drtools.training.gradients import Batch, Loss
     from drtools.training.loop import Refresh
+    from drtools.training.memory import Separate
     from drtools.training.sampling import ExampleSource
 
 Card = Callable[[Path, dict[str, Any]], None]  # writes a model's README.md into a folder, from its record
@@ -107,11 +108,13 @@ class TrainingTask:
         opening: tuple[int, float] = (0, 0.0),
         after_step: Callable[[int, float], None] | None = None,
         learner: Learner | None = None,
+        separate: Separate | None = None,
     ) -> None:
         """Train. An epoch has `visits` queries or texts. With a `measure`, the weights with its highest value are kept.
 
         An `opening` of (steps, learning rate) comes before the planned steps. A `learner` is a module that is trained
         in place of the model; it holds the model and parts that only serve the training.
+        For a loss that is a sum over queries or texts, `separate` returns the query of each text of a batch.
         """
         if measure is None and self.training.patience:
             raise InputError(
@@ -130,6 +133,7 @@ class TrainingTask:
             self.world,
             self.parallel,
             self.start_counts,
+            separate,
         )
         fit(self.run, batches, loss_of, measure, refresh, after_step)
 

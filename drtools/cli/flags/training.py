@@ -77,6 +77,15 @@ class TrainingFlags(TrainingSpec):
             rich_help_panel=PANEL,
         ),
     ] = False
+    step_memory: Annotated[
+        float | None,
+        Option(
+            min=0.001,
+            help="gigabytes for the activations of a step; a larger batch is divided, with the same gradient; default: "
+            "4.3 and 4 for each 100 million parameters, on CUDA half of the device's memory",
+            rich_help_panel=PANEL,
+        ),
+    ] = None
     batch_tokens: Annotated[
         int | None,
         Option(min=1, help="tokens encoded at once; default: depends on the device", rich_help_panel=PANEL),

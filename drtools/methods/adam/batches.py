@@ -18,6 +18,7 @@ from drtools.methods.adam.dark import Special, asked_text, dark_text, is_cut, re
 from drtools.models.tokens import Tokens
 from drtools.randomness import generator
 from drtools.training.distributed import Shares, single_share
+from drtools.training.memory import Separation
 from drtools.training.sampling import EpochSampler, ExampleSource, Visit, draw
 
 if TYPE_CHECKING:
@@ -225,6 +226,17 @@ def _lists(
     own = np.array([[1 + len(listed.negatives)] for _, listed in every])
     lengths, at = np.array([[len(place)] for place in places]), np.arange(columns.shape[1])
     return columns, at < own, (own <= at) & (at < lengths)
+
+
+def separation_of(batch: AdamBatch) -> Separation:
+    """Return which query each text of a batch belongs to."""
+    listed = batch.is_own | batch.is_dark
+    owner = np.empty(int(listed.sum()), np.int64)  # each text is in one list
+    owner[batch.columns[listed]] = np.nonzero(listed)[0]
+    sides = [side for side in batch.tokens if side != "query"]
+    ends = np.cumsum([len(batch.tokens[side].lengths) for side in sides])
+    parts = dict(zip(sides, np.split(owner, ends[:-1]), strict=True))
+    return Separation({"query": np.arange(len(listed)), **parts})
 
 
 def padded(

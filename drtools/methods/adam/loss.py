@@ -11,9 +11,10 @@ from drtools.losses import adam, confidence, contrastive_of_lists, kl_of_lists, 
 from drtools.methods.adam.batches import ask
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch import Tensor
 
-    from drtools.methods.adam.batches import Scorer
+    from drtools.methods.adam.batches import AdamBatch, Scorer
     from drtools.training.gradients import Loss, Metrics
 
 
@@ -32,6 +33,14 @@ def adam_loss(
     The teacher of a step, `teacher_at`, scores here and not in the thread that prepares batches: two threads that set
     torch's number of threads at the same time would not give reproducible results.
     """
+    asked: list[tuple[AdamBatch, np.ndarray]] = []  # the latest batch that the teacher scored: groups share its scores
+
+    def told_of(batch: AdamBatch) -> np.ndarray:
+        if teacher_at is None:
+            return batch.teacher
+        if not asked or asked[0][0] is not batch:
+            asked[:] = [(batch, ask(teacher_at(batch.step), batch))]
+        return asked[0][1]
 
     def loss(query_vectors: Tensor, document_vectors: Tensor, *rest: Any) -> tuple[Tensor, Metrics]:
         reinforced_vectors, batch = rest[:-1], rest[-1]
@@ -39,8 +48,7 @@ def adam_loss(
         columns, own, dark = (
             torch.from_numpy(part).to(device) for part in (batch.columns, batch.is_own, batch.is_dark)
         )
-        scored = ask(teacher_at(batch.step), batch) if teacher_at else batch.teacher
-        told = gather(torch.from_numpy(scored).to(device), batch.counts["query"])
+        told = gather(torch.from_numpy(told_of(batch)).to(device), batch.counts["query"])
         student = scores(query_vectors, torch.cat([document_vectors, *reinforced_vectors]), scale).gather(1, columns)
         listed = own | dark
         listed[:, 0] = with_positive

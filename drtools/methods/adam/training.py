@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from drtools import reporting
 from drtools.errors import InputError, param
-from drtools.methods.adam.batches import AdamBatches, Form, count_supply
+from drtools.methods.adam.batches import AdamBatches, Form, count_supply, separation_of
 from drtools.methods.adam.dark import own_tokens, special_of_teacher
 from drtools.methods.adam.loss import adam_loss
 from drtools.methods.adam.pacing import share_of_step
@@ -102,6 +102,7 @@ def train(
         measure_on(task, dev, sources, examples.queries[0]),
         default_epochs=EPOCHS,
         paper_warmup=WARMUP_STEPS,
+        separate=separation_of,
         after_step=counting_cuts(teaching.teacher, task) if teaching else None,
     )
     note_teachers_cuts(task)

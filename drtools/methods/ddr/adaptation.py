@@ -9,6 +9,7 @@ import math
 import zipfile
 import zlib
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ from drtools.formats.corpus_store import open_store
 from drtools.formats.lines import local, shown
 from drtools.losses import masked_language
 from drtools.methods.ddr.masking import MaskedBatch, MaskedBatches, Masker, corpus_texts, count_windows, hold_out
+from drtools.methods.ddr.separation import separation_of
 from drtools.methods.ddr.settings import MASKING_WARMUP_STEPS, MaskingSettings
 from drtools.models.bodies import positions_of
 from drtools.models.encoder import Encoder
@@ -73,6 +75,7 @@ def adapt(
         paper_warmup=MASKING_WARMUP_STEPS,
         opening=(task.head_steps, settings.head_learning_rate),
         after_step=snapshots,
+        separate=partial(separation_of, vocabulary=len(task.model.head.bias)),
     )
     if snapshots:
         snapshots.report_missed(task.run.step, task.run.seconds())

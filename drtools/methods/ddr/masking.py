@@ -42,6 +42,10 @@ class Masked(Tokenized, Protocol):
     def labels(self) -> np.ndarray:
         """The labels of the encoder, int32 [total], IGNORED where nothing is predicted."""
 
+    @property
+    def every(self) -> list[MaskedTokens]:
+        """The texts as each objective masks them."""
+
 
 @dataclass(frozen=True)
 class MaskedTokens(Enriched[Tokens]):
@@ -52,6 +56,11 @@ class MaskedTokens(Enriched[Tokens]):
 
     labels: np.ndarray
     body_learns: bool = True
+
+    @property
+    def every(self) -> list[MaskedTokens]:
+        """The texts as the one objective masks them."""
+        return [self]
 
     @property
     def backward(self) -> bool:

@@ -15,6 +15,7 @@ from drtools.models.rem_files import save_rem
 from drtools.models.settings import weights_fingerprint
 from drtools.models.specs import ComputeSpec, EncoderSpec
 from drtools.training.encoder_task import EncoderTraining
+from drtools.training.pairs import separation_of
 from drtools.training.specs import ExamplesSpec, StudentSpec, TrainingSpec
 from drtools.training.task import Card, no_card
 
@@ -49,6 +50,7 @@ def train(
         measure_on(task, dev, sources, examples.queries[0]),
         default_epochs=REM_EPOCHS[settings.loss],
         paper_warmup=0,
+        separate=separation_of if settings.loss == "margin-mse" else None,
     )
     task.finish(queries=sum(len(source.examples) for source in sources))
 

@@ -130,6 +130,11 @@ class TwiceMasked(Enriched[MaskedTokens]):
         return self.tokens.labels
 
     @property
+    def every(self) -> list[MaskedTokens]:
+        """The texts as the encoder and as the decoder see them."""
+        return [self.tokens, self.heavier]
+
+    @property
     def body_learns(self) -> bool:
         """Whether the body learns from them, not the head alone."""
         return self.tokens.body_learns

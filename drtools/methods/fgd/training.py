@@ -15,6 +15,7 @@ from drtools.methods.fgd.settings import EPOCHS, NEGATIVE_PIECES, WARMUP_STEPS, 
 from drtools.models.pieces import cut_of, layout_of
 from drtools.training.encoder_task import EncoderTraining, read_sources
 from drtools.training.examples import Scores
+from drtools.training.pairs import separation_of
 from drtools.training.task import Card, no_card
 from drtools.units import counted
 
@@ -78,6 +79,7 @@ def train(
         default_epochs=EPOCHS,
         paper_warmup=WARMUP_STEPS,
         learner=learner,
+        separate=None if settings.contrastive_weight else separation_of,  # contrast is across the batch
     )
     task.finish(queries=sum(len(source.examples) for source in sources), scored_by=sources[0].examples.scored_by)
 

@@ -13,6 +13,7 @@ import numpy as np
 from drtools.models.pair_tokens import PairTokens, tokenize_pairs
 from drtools.randomness import generator
 from drtools.training.distributed import Shares, single_share
+from drtools.training.memory import Separation
 from drtools.training.sampling import EpochSampler, ExampleSource, draw
 
 if TYPE_CHECKING:
@@ -28,6 +29,14 @@ class RankedBatch(NamedTuple):
     tokens: dict[str, PairTokens]
     counts: dict[str, Sequence[int]]
     lists: np.ndarray
+
+
+def separation_of(batch: RankedBatch) -> Separation:
+    """Return which query each pair belongs to."""
+    there = batch.lists >= 0
+    owner = np.empty(int(there.sum()), np.int64)
+    owner[batch.lists[there]] = np.nonzero(there)[0]
+    return Separation({"pair": owner})
 
 
 class RankedBatches:

@@ -9,7 +9,7 @@ import torch
 
 from drtools import losses
 from drtools.errors import InputError
-from drtools.methods.ranker.batches import RankedBatches
+from drtools.methods.ranker.batches import RankedBatches, separation_of
 from drtools.methods.ranker.dev import dev_ranking
 from drtools.methods.ranker.settings import EPOCHS, WARMUP_STEPS, RankerDevSpec, RankerSettings, RankerSpec
 from drtools.models.cross_encoder import KIND, new_cross_encoder, save_cross_encoder
@@ -62,6 +62,7 @@ def train(
         measure,
         default_epochs=EPOCHS,
         paper_warmup=WARMUP_STEPS,
+        separate=separation_of,
     )
     task.finish(queries=sum(len(source.examples) for source in sources))
 

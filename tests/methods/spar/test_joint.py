@@ -302,7 +302,9 @@ def test_mu_learns_at_its_own_rate_and_what_clips_the_encoder_does_not_know_it(o
     parameters = list(model.parameters())
     before = [parameter.detach().clone() for parameter in parameters]
     work = SimpleNamespace(state={}, path=other.folder, working=other.folder)
-    flags = SimpleNamespace(optimizer="adamw", weight_decay=0.01, gradient_caching=False, clip=1.0, tensorboard=False)
+    flags = SimpleNamespace(
+        optimizer="adamw", weight_decay=0.01, gradient_caching=False, step_memory=None, clip=1.0, tensorboard=False
+    )
     run = TrainingRun(model, None, flags, work, Compute("cpu", "fp32", 64), World())
     for parameter in parameters:
         parameter.grad = torch.full_like(parameter, 0.25)

