@@ -1,6 +1,6 @@
 """Peak memory of each training at its defaults: a whole process each, one step.
 
-    python benchmarks/training_memory.py DATA/nfcorpus [--only distill-adam,train-star] [--base] [--negatives 200]
+    python benchmarks/training_memory.py DATA/nfcorpus [--only "train-star;mlm-adapt"] [--base] [--negatives 200]
 
 The model is all-MiniLM-L6-v2; `--base` puts a random body of BERT-base's shape in its place. Examples have 30 negatives
 by BM25 (`--negatives`), and a ranker of the same size that was trained for one step scores them. `--more` adds flags to
@@ -55,7 +55,7 @@ def prepare(data: Path, folder: Path, model: str, count: int, negatives: int, en
     ranker = ["train-ranker", "--model", model, "--examples", str(folder / "examples.jsonl"), *texts]
     run([*ranker, "--steps", "1", "--batch-queries", "2", "-o", str(folder / "ranker")], environment)
     run(
-        ["make-dark-examples", str(folder / "examples.jsonl"), "-o", str(folder / "dark.jsonl"), *texts[:2]],
+        ["make-dark-examples", str(folder / "examples.jsonl"), "-o", str(folder / "dark.jsonl")],
         environment,
     )
     return texts
@@ -116,7 +116,7 @@ def main() -> None:
         texts = prepare(given.data, folder, model, given.examples, given.negatives, environment)
         print(f"{'training':<32} {'peak GB':>8} {'seconds':>8}", flush=True)
         for name, command in trainings(folder, model, texts, given.negatives).items():
-            if given.only and name not in given.only.split(","):
+            if given.only and name not in given.only.split(";"):
                 continue
             if "margin-mse" in name:
                 score(folder, "scored.jsonl", [], model, texts, environment)
