@@ -19,7 +19,7 @@ import numpy as np
 from drtools import reporting, units
 from drtools.errors import InputError, param
 from drtools.formats.ids import Ids
-from drtools.search import checks
+from drtools.search import checks, faiss_marks
 from drtools.search.faiss_parts import (
     WANTED_POINTS_A_CENTROID,
     always_blas,
@@ -154,6 +154,7 @@ def load(path: str | os.PathLike[str], memory_map: bool = False) -> faiss.Index:
             expected="one of inner products (METRIC_INNER_PRODUCT)",
             remedy="build it with `drtools index`",
         )
+    faiss_marks.check(index, path)
     reporting.notice(
         changes_products(index),
         f"{path}: its PCA was built by drtools 0.1.0 and subtracts the mean or scales the vectors, so that its order "
@@ -165,14 +166,15 @@ def load(path: str | os.PathLike[str], memory_map: bool = False) -> faiss.Index:
 def load_folder(folder: Path, record: Record) -> tuple[faiss.Index, Ids]:
     """Read the index and the ids of an index folder, whose manifest is `record`; InputError if they do not fit."""
     index, ids = load(folder / "index.faiss"), Ids(folder / "ids.txt")
-    if (index.ntotal, index.d) != (record["count"], record["dimension"]):
+    count = faiss_marks.count_rows(index)
+    if (count, index.d) != (record["count"], record["dimension"]):
         raise InputError(
-            f"an index of {index.ntotal:,} vectors of {index.d} dimensions",
+            f"an index of {count:,} vectors of {index.d} dimensions",
             where=folder / "index.faiss",
             expected=f"{record['count']:,} of {record['dimension']}, as its manifest says",
             remedy="build the index again",
         )
-    ids.check_count(index.ntotal)
+    ids.check_count(count)
     return index, ids
 
 
@@ -212,8 +214,12 @@ def search_index(
         graph.hnsw.efSearch = ef_search or max(LEAST_CANDIDATES, CANDIDATES_A_HIT * wanted)
     for refined in _of_type(index, faiss.IndexRefine):
         refined.k_factor = REFINED_A_HIT
-    scores, rows = index.search(np.ascontiguousarray(queries), min(depth, index.ntotal))
-    if rows.max(initial=-1) >= index.ntotal or rows.min(initial=0) < -1:
+    count = faiss_marks.count_rows(index)
+    if faiss_marks.rows_of_stored(index) is None:
+        scores, rows = index.search(np.ascontiguousarray(queries), min(depth, count))
+    else:
+        scores, rows = faiss_marks.search(index, queries, min(depth, count), graphs[0].hnsw.efSearch, REFINED_A_HIT)
+    if rows.max(initial=-1) >= count or rows.min(initial=0) < -1:
         raise InputError("the index holds numbers of rows that it does not have", remedy="build the index again")
     scores[rows < 0] = -np.inf
     order = np.lexsort((rows, -scores), axis=1)
@@ -226,13 +232,14 @@ def reconstruct(index: faiss.Index, rows: np.ndarray) -> np.ndarray:
 
     if not len(rows):
         return np.empty((0, index.d), np.float32)
+    rows, inner = faiss_marks.stored_rows(index, rows), faiss_marks.without_marks(index)
     try:
-        if _of_type(index, faiss.IndexIVFFastScan) and not isinstance(faiss.downcast_index(index), faiss.IndexRefine):
+        if _of_type(inner, faiss.IndexIVFFastScan) and not isinstance(inner, faiss.IndexRefine):
             raise RuntimeError  # FAISS would end the process
-        for part in _of_type(index, faiss.IndexIVF):
+        for part in _of_type(inner, faiss.IndexIVF):
             if part.direct_map.type == faiss.DirectMap.NoMap:  # type: ignore[attr-defined]  # FAISS's stubs lack it
                 part.make_direct_map()
-        return index.reconstruct_batch(np.ascontiguousarray(rows, np.int64))
+        return inner.reconstruct_batch(np.ascontiguousarray(rows, np.int64))
     except RuntimeError:
         raise InputError(
             f"the index is {describe(index)}, from which single vectors cannot be read",
@@ -244,15 +251,14 @@ def scores_of_rows(index: faiss.Index, queries: np.ndarray, rows: Sequence[np.nd
     """Return the scores float32 [C] of rows [C] for each query [Q, D], as a search of the index computes them."""
     import faiss
 
-    index = faiss.downcast_index(index)
+    rows = [faiss_marks.stored_rows(index, np.asarray(wanted)) for wanted in rows]
+    inner = faiss_marks.without_marks(index)
     queries = np.ascontiguousarray(queries, np.float32)
-    if isinstance(
-        index, faiss.IndexPreTransform
-    ):  # PCA, L2norm ...: the index compares transformed queries and documents
-        for step in chain(index):
+    if isinstance(inner, faiss.IndexPreTransform):  # PCA, L2norm ...: it compares transformed queries and documents
+        for step in chain(inner):
             queries = step.apply(queries)
-        index = faiss.downcast_index(index.index)
-    return [reconstruct(index, wanted) @ query for wanted, query in zip(rows, queries, strict=True)]
+        inner = faiss.downcast_index(inner.index)
+    return [reconstruct(inner, wanted) @ query for wanted, query in zip(rows, queries, strict=True)]
 
 
 def recall(
@@ -283,18 +289,19 @@ def describe(index: faiss.Index) -> str:
     """Describe an index: `PCAMatrix + IVFPQ (256 lists), 5,183 vectors of 384 dimensions, 56 bytes each`."""
     import faiss
 
-    kept = [part for part in parts(index) if not isinstance(part, (faiss.IndexPreTransform, faiss.IndexFlat))] or [
-        index
+    count, inner = faiss_marks.count_rows(index), faiss_marks.without_marks(index)
+    kept = [part for part in parts(inner) if not isinstance(part, (faiss.IndexPreTransform, faiss.IndexFlat))] or [
+        inner
     ]
-    names = [type(transform).__name__ for transform in transforms(index)]
+    names = [type(transform).__name__ for transform in transforms(inner)]
     names += [
         type(part).__name__.removeprefix("Index")
         + (f" ({part.nlist} lists)" if isinstance(part, faiss.IndexIVF) else "")
         for part in kept[: 1 + isinstance(kept[0], faiss.IndexRefine)]
     ]
     return (
-        f"{' + '.join(names)}, {units.counted(index.ntotal, 'vector')} of {index.d} dimensions, "
-        f"{footprint(index)[1]:.0f} bytes each"
+        f"{' + '.join(names)}, {units.counted(count, 'vector')} of {index.d} dimensions, "
+        f"{footprint(inner)[1]:.0f} bytes each"
     )
 
 

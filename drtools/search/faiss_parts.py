@@ -160,7 +160,7 @@ def footprint(index: faiss.Index) -> tuple[float, float]:
     import faiss
 
     index = faiss.downcast_index(index)
-    fixed, each = 0.0, float(index.sa_code_size()) if not hasattr(index, "storage") else 0.0
+    fixed = 0.0
     if isinstance(index, faiss.IndexPreTransform):
         fixed, each = footprint(index.index)
         for transform in transforms(index):
@@ -183,6 +183,8 @@ def footprint(index: faiss.Index) -> tuple[float, float]:
     elif isinstance(index, faiss.IndexIVF):
         quantizer_fixed, quantizer_each = footprint(index.quantizer)
         fixed, each = quantizer_fixed + index.nlist * (quantizer_each + 8), index.code_size + 8
+    else:
+        each = float(index.sa_code_size())  # FAISS has none for a graph within another index
     if hasattr(index, "pq"):
         fixed += 4 * index.pq.ksub * index.pq.d
     if hasattr(index, "aq"):  # residual and local search quantizers

@@ -3,8 +3,9 @@
 Rows that are gone are removed, new ones are added, and all are numbered as in the new vectors.
 
 Nothing is trained again. A Flat index gets the same bytes as a full build. Lists (IVF) and codes (PQ, SQ, OPQ, PCA)
-keep the centroids and rotations that they were trained with. Indexes that cannot remove rows (HNSW, fast-scan codes,
-refined indexes) only take new rows at the end.
+keep the centroids and rotations that they were trained with. HNSW cannot remove rows: they are marked, and searches
+leave them out (`faiss_marks`), until so many are marked that the index is built anew. Other indexes that cannot remove
+rows (fast-scan codes, refined lists) only take new rows at the end.
 """
 
 from __future__ import annotations
@@ -24,9 +25,10 @@ from drtools.formats.npy import create_npy
 from drtools.formats.row_digests import DIGESTS, RowsByDigest, digests_of_rows, open_digests
 from drtools.formats.vectors import IDS, maker_of
 from drtools.outputs import manifest
+from drtools.search import faiss_marks
 from drtools.search.faiss_index import ADD_ROWS, load, read_rows, write
-from drtools.search.faiss_parts import clusterings
-from drtools.search.faiss_transforms import transforms
+from drtools.search.faiss_parts import clusterings, create
+from drtools.search.faiss_transforms import parts, transforms
 from drtools.search.index_manifest import read_index
 
 if TYPE_CHECKING:
@@ -42,12 +44,14 @@ class Change(NamedTuple):
     """The changes to an index.
 
     `rows`, int64 [N], has the row of each of N vectors in the index, -1 for a new one. `gone`, int64 [G], are the rows
-    to remove. `new_before` is the number of rows that earlier updates added after the training.
+    to remove. `new_before` is the number of rows that earlier updates added after the training, `marked_before` the
+    number that they marked as deleted.
     """
 
     rows: np.ndarray
     gone: np.ndarray
     new_before: int = 0
+    marked_before: int = 0
 
     @property
     def new(self) -> np.ndarray:
@@ -58,6 +62,11 @@ class Change(NamedTuple):
     def new_since_training(self) -> int:
         """Number of rows that were not there when the index was trained."""
         return self.new_before + len(self.new)
+
+    @property
+    def marked(self) -> int:
+        """Number of rows that are marked as deleted if they cannot be removed."""
+        return self.marked_before + len(self.gone)
 
 
 def write_digests(vectors: Vectors, folder: Path) -> None:
@@ -122,7 +131,21 @@ def changes(folder: str, vectors: Vectors) -> Change:
     )
     stays = np.zeros(count, bool)
     stays[rows[rows >= 0]] = True
-    return Change(rows, np.flatnonzero(~stays), record["new_since_training"])
+    return Change(rows, np.flatnonzero(~stays), record["new_since_training"], record.get("marked", 0))
+
+
+def marked_rows(factory: str, dimension: int, change: Change) -> int:
+    """Return how many rows of an updated index are marked as deleted: none where they are removed."""
+    return change.marked if change.marked and faiss_marks.takes_marks(create(factory, dimension)) else 0
+
+
+def construction_of(folder: str) -> int | None:
+    """Return with how many candidates the graph of an index was built, None for an index without a graph."""
+    import faiss
+
+    index = load(Path(folder) / "index.faiss", memory_map=True)
+    graphs = (part for part in parts(index) if isinstance(part, faiss.IndexHNSW))
+    return next((int(graph.hnsw.efConstruction) for graph in graphs), None)
 
 
 def check_gone(folder: str, vectors: Vectors, change: Change, allowed: float) -> None:
@@ -159,9 +182,10 @@ def update(
     index = load(Path(folder) / "index.faiss")
     inner = faiss.downcast_index(index.index) if isinstance(index, faiss.IndexPreTransform) else index
     kept, new = change.rows[change.rows >= 0], change.new
-    if (index.ntotal, index.d) != (len(kept) + len(change.gone), array.shape[1]):
+    count = faiss_marks.count_rows(index)
+    if (count, index.d) != (len(kept) + len(change.gone), array.shape[1]):
         raise InputError(
-            f"an index of {index.ntotal:,} vectors of {index.d} dimensions",
+            f"an index of {count:,} vectors of {index.d} dimensions",
             where=Path(folder) / "index.faiss",
             expected=f"{len(kept) + len(change.gone):,} of {array.shape[1]}",
             remedy=f"build the index anew, without {param('update')}",
@@ -169,8 +193,10 @@ def update(
     at_the_end = not len(change.gone) and (change.rows[: len(kept)] == np.arange(len(kept))).all()
     inverted = inner.invlists if isinstance(inner, faiss.IndexIVF) else None
     lists = faiss.downcast_InvertedLists(inverted) if inverted is not None else None
-    if at_the_end:
+    if at_the_end and faiss_marks.rows_of_stored(index) is None:
         _add(index, array, new, None, on_progress)
+    elif faiss_marks.takes_marks(index):
+        index = _mark(index, change, array, on_progress)
     elif isinstance(lists, faiss.ArrayInvertedLists):
         index.remove_ids(change.gone)  # type: ignore[arg-type]  # FAISS's stubs know no arrays here
         _renumber(lists, change)
@@ -188,7 +214,7 @@ def update(
             where=folder,
             remedy=f"build the index again, without {param('update')}",
         )
-    assert index.ntotal == len(array)
+    assert faiss_marks.count_rows(index) == len(array)
     write(index, path)
     if change.new_since_training > LARGEST_SHARE_NEW * len(array) and (clusterings(index) or transforms(index)):
         return (
@@ -210,6 +236,19 @@ def _add(
         block = read_rows(array, part)
         index.add(block) if numbers is None else index.add_with_ids(block, numbers[start : start + ADD_ROWS])
         on_progress(start + len(part))
+
+
+def _mark(
+    index: faiss.Index, change: Change, array: np.ndarray | JoinedArray, on_progress: Callable[[int], None]
+) -> faiss.Index:
+    """Mark the rows that are gone, and add the new ones, whatever their place in `array`."""
+    known, inner = faiss_marks.rows_of_stored(index), faiss_marks.without_marks(index)
+    if known is None:
+        known = np.arange(inner.ntotal)
+    numbers = np.full(len(change.rows) + len(change.gone), -1, np.int64)
+    numbers[change.rows[change.rows >= 0]] = np.flatnonzero(change.rows >= 0)
+    _add(inner, array, change.new, None, on_progress)
+    return faiss_marks.with_rows(inner, np.concatenate([np.where(known >= 0, numbers[known], -1), change.new]))
 
 
 def _renumber(lists: faiss.InvertedLists, change: Change) -> None:

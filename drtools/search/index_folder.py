@@ -17,7 +17,7 @@ from drtools.formats.lines import shown
 from drtools.formats.text_sources import DocumentTexts
 from drtools.formats.vectors import IDS, Vectors, open_document_vectors, open_vectors
 from drtools.models.device import all_threads
-from drtools.search import faiss_index, faiss_update
+from drtools.search import faiss_index, faiss_marks, faiss_update
 from drtools.search.faiss_trial import refuse_unusable
 from drtools.search.lucene import build_index
 from drtools.search.query_vectors import refuse_another_encoder
@@ -85,12 +85,16 @@ def _pairs(texts: DocumentTexts, progress: reporting.Progress, hasher: hashlib.b
 
 
 class FaissPlan(NamedTuple):
-    """The vectors, the factory string, and the changes to an earlier index, if one is updated."""
+    """The vectors, the factory string, and the changes to an earlier index, if one is updated.
+
+    `ef_construction` is that of an index which is built.
+    """
 
     vectors: Vectors
     factory: str
     threads: int
     change: faiss_update.Change | None
+    ef_construction: int | None = None
 
 
 def plan_faiss(spec: FaissSpec) -> FaissPlan:
@@ -110,14 +114,36 @@ def plan_faiss(spec: FaissSpec) -> FaissPlan:
         )
         faiss_update.check_gone(spec.update, opened, change, spec.allow_dropped)
         faiss_update.note_nothing_kept(spec.update, opened, change)
-        return FaissPlan(opened, factory, threads, change)
+        return _updated_or_anew(FaissPlan(opened, factory, threads, change), spec.update)
     refuse_unusable(opened.array, factory, spec.train_sample, spec.seed, spec.ef_construction)
+    _say_estimate(factory, count, dimension, threads)
+    return FaissPlan(opened, factory, threads, None, spec.ef_construction)
+
+
+def _updated_or_anew(plan: FaissPlan, folder: str) -> FaissPlan:
+    """Plan to build an index anew if an update would leave too many of its rows marked as deleted."""
+    change, (count, dimension) = plan.change, plan.vectors.array.shape
+    assert change is not None, "an update"
+    marked, stored = faiss_update.marked_rows(plan.factory, dimension, change), count + change.marked
+    if not marked:
+        return plan
+    words = f"{folder}: {marked:,} of {stored:,} rows are marked as deleted"
+    most = faiss_marks.largest_marked(stored)
+    if marked <= most:
+        reporting.say(f"{words}; the index is built anew if these are more than {most:,}")
+        return plan
+    reporting.say(f"{words}, more than a tenth: the index is built anew")
+    _say_estimate(plan.factory, count, dimension, plan.threads)
+    return plan._replace(change=None, ef_construction=faiss_update.construction_of(folder))
+
+
+def _say_estimate(factory: str, count: int, dimension: int, threads: int) -> None:
+    """Print the size of an index and the time of its build."""
     size, seconds = faiss_index.estimate(factory, count, dimension, threads)
     reporting.say(
         f"{factory} over {units.counted(count, 'vector')} of {dimension} dimensions: about "
         f"{units.bytes_as_words(size)}, roughly {units.seconds_as_words(seconds)}"
     )
-    return FaissPlan(opened, factory, threads, None)
 
 
 def build_faiss(work: Work, spec: FaissSpec, plan: FaissPlan) -> dict[str, Any]:
@@ -133,11 +159,12 @@ def build_faiss(work: Work, spec: FaissSpec, plan: FaissPlan) -> dict[str, Any]:
             assert spec.update is not None, "the index that is changed"
             note = faiss_update.update(spec.update, opened.array, change, path, plan.threads, on_progress)
         else:
-            how = (spec.train_sample, spec.seed, spec.ef_construction)
+            how = (spec.train_sample, spec.seed, plan.ef_construction)
             note = faiss_index.build(opened.array, plan.factory, path, *how, plan.threads, on_progress)
     if note:
         reporting.say(f"note: {note}")
     faiss_update.write_digests(opened, work.path)
+    marked = 0 if change is None else faiss_update.marked_rows(plan.factory, opened.array.shape[1], change)
     shutil.copyfile(opened.path / IDS, work.path / IDS)
     return {
         "count": count,
@@ -145,6 +172,7 @@ def build_faiss(work: Work, spec: FaissSpec, plan: FaissPlan) -> dict[str, Any]:
         "recall": measured_recall(path, opened, spec) if spec.check else None,
         "vectors": spec.vectors,
         "new_since_training": 0 if change is None else change.new_since_training,
+        **({"marked": marked} if marked else {}),
         **{name: opened.manifest[name] for name in OF_VECTORS},
         **{name: opened.manifest[name] for name in OF_SOME_VECTORS if name in opened.manifest},
     }

@@ -29,6 +29,7 @@ class FaissManifest:
     model: str
     query_fingerprint: str
     document_fingerprint: str
+    marked: int = 0
 
 
 KINDS = {"lucene": LuceneManifest, "faiss": FaissManifest}

@@ -10,9 +10,10 @@ inner product. The string is first tried on a few vectors, and refused if that f
 subtracting their mean, which would change the order of the scores.
 
 --update removes vectors that are gone or changed from an earlier index and adds the new ones, without training. It
-works for Flat, IVF, PQ and SQ, also after OPQ or PCA. To HNSW and fast-scan indexes vectors can only be added at the
-end; any other update of them is refused. Documents that --vectors lacks are dropped, and their number is reported; an
-update that drops more than a tenth is refused (--allow-dropped).
+works for Flat, IVF, PQ and SQ, also after OPQ or PCA. In HNSW deleted vectors are marked, and searches leave them out;
+once more than a tenth is marked, the index is built anew. To fast-scan indexes vectors can only be added at the end;
+any other update of them is refused. Documents that --vectors lacks are dropped, and their number is reported; an update
+that drops more than a tenth is refused (--allow-dropped).
 """
 
 from __future__ import annotations

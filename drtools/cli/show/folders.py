@@ -76,9 +76,15 @@ def index_lines(path: Path, texts: TextsBehind, count: int) -> Iterator[str]:
             f"{record['language']}, {'with' if record['document_vectors'] else 'without'} document vectors"
         )
         return
-    from drtools.search import faiss_index
+    from drtools.search import faiss_index, faiss_marks
 
     yield f"FAISS {record['factory']}: {faiss_index.describe(faiss_index.load(path / 'index.faiss', memory_map=True))}"
+    if marked := record.get("marked"):
+        stored = record["count"] + marked
+        yield (
+            f"{marked:,} of its {stored:,} stored rows are marked as deleted; index --update builds it anew if "
+            f"these are more than {faiss_marks.largest_marked(stored):,}"
+        )
     yield f"of {record['side']} vectors by {maker_of(record)}"
     if record.get("document_model"):
         yield f"searched with {record['model']}"
