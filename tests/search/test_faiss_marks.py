@@ -153,10 +153,12 @@ def test_the_tools_never_return_marked_documents_and_fill_their_lists(days, enco
         for document in set(found) & set(hits):
             assert found[document] == pytest.approx(hits[document], abs=1e-3)
     mining = ["mine-negatives", "--index", folder / "i2", "--queries", days.queries, "--qrels", days.qrels]
-    outcome = drtools(*mining, "--ranks", "1-59", "--precision", "fp32", "-o", folder / "mined.jsonl")
+    outcome = drtools(
+        *mining, "--ranks", "1-59", "--negatives", "25", "--precision", "fp32", "-o", folder / "mined.jsonl"
+    )
     assert outcome.status == 0, outcome.err
     negatives = [set(example.negatives) for example in read_examples(folder / "mined.jsonl")]
-    assert negatives and all(len(each) > 40 and not set(days.gone) & each for each in negatives)
+    assert negatives and all(len(each) == 25 and not set(days.gone) & each for each in negatives)
 
 
 def test_an_index_is_built_anew_when_over_a_tenth_is_marked(days, drtools):
