@@ -69,7 +69,8 @@ def plain_config(config: PreTrainedConfig, folder: Path) -> tuple[PreTrainedConf
         raise InputError(
             f"a DPR encoder with a projection to {config.projection_dim} dimensions",
             where=folder,
-            expected="one without, or a sentence-transformers model with the projection as its module Dense",
+            expected="one without, or one that has the projection as its module Dense",
+            remedy=f"write it so with `drtools import-model {folder} -o FOLDER`, and name that folder",
         )
     from transformers import BertConfig
 

@@ -113,8 +113,11 @@ def _shapes(shapes: dict[str, torch.Size]) -> str:
 def _layer_state(folder: Path) -> dict[str, Tensor]:
     if not (folder / "model.safetensors").exists():
         raise InputError(
-            "no model.safetensors was found; pickled weights are not read, convert them to safetensors first",
+            "no model.safetensors was found",
             where=folder,
+            remedy=(
+                f"convert pickled weights with `drtools import-model {folder.parent} -o FOLDER`, and name that folder"
+            ),
         )
     return read_tensors(folder / "model.safetensors")
 

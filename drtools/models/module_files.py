@@ -180,11 +180,10 @@ def _add_module(found: ModuleSettings, folder: Path, module: dict[str, Any], at:
     if kind == "Transformer":
         if module["path"] or at:
             raise InputError(
-                (
-                    f"its body lies in the subfolder {module['path']!r}, or is not the first module; only models whose "
-                    "body lies in the folder itself are supported: load it with SentenceTransformer and save it again"
-                ),
+                (f"its body lies in the subfolder {module['path']!r}, or is not the first module"),
                 where=folder,
+                expected="a body in the folder itself, as the first module",
+                remedy=f"write it so with `drtools import-model {folder} -o FOLDER`, and name that folder",
             )
         return
     config = optional_json(path / "config.json")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -70,18 +71,22 @@ def _fits(encoder: Encoder) -> dict[str, object]:
 
 def save_rem(encoder: Encoder, folder: Path) -> str:
     """Write the REM that an encoder carries, naming the body that it was trained on; return its fingerprint."""
-    save_file(
-        {name: parameter.detach().cpu().contiguous() for name, parameter in rem_parameters(encoder).items()},
-        folder / WEIGHTS,
-    )
-    prompts = {name: getattr(encoder.settings, name) for name in PROMPTS}
     assert encoder.rem is not None and encoder.folder is not None, "a REM that was trained on a folder's body"
-    record = {
-        "kind": "rem",
-        **dataclasses.asdict(encoder.rem),
-        **prompts,
-        "body": {"fingerprint": weights_fingerprint(encoder.folder), **_fits(encoder)},
-    }
+    tensors = {name: parameter.detach().cpu() for name, parameter in rem_parameters(encoder).items()}
+    body = {"fingerprint": weights_fingerprint(encoder.folder), **_fits(encoder)}
+    return write_rem(folder, tensors, encoder.rem, body, {name: getattr(encoder.settings, name) for name in PROMPTS})
+
+
+def write_rem(
+    folder: Path,
+    tensors: Mapping[str, Tensor],
+    settings: RemSettings,
+    body: Mapping[str, object],
+    prompts: Mapping[str, str] | None = None,
+) -> str:
+    """Write a REM's folder: its tensors, sizes, prompts, and what is known of its body; return its fingerprint."""
+    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, folder / WEIGHTS)
+    record = {"kind": "rem", **dataclasses.asdict(settings), **(prompts or {}), "body": dict(body)}
     (folder / OURS).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     return _fingerprint(folder)
 

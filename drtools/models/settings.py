@@ -223,9 +223,7 @@ def refuse_adapter(folder: Path) -> None:
         raise InputError(
             f"an adapter (adapter_config.json) for {base}, which is not merged into the weights",
             where=folder,
-            remedy=(
-                "merge it with peft (merge_and_unload), save the merged model with its tokenizer, and name that folder"
-            ),
+            remedy=f"merge it with `drtools import-model {folder} -o FOLDER`, and name that folder",
         )
 
 

@@ -65,13 +65,13 @@ KNOWN: Known = (
     (
         re.compile(r"(.+\.)?lora_"),
         "an adapter (LoRA) that is not merged into the weights",
-        "merge it with peft (merge_and_unload) and save the merged model",
+        "merge it with peft (merge_and_unload) and save the merged model, or import its folder with its "
+        "adapter_config.json by `drtools import-model`",
     ),
     (
         re.compile(r"(.+\.)?embeddingHead\."),
         "the trained head of DRhard and ANCE, a linear layer and a LayerNorm",
-        "save it as the modules Dense and LayerNorm of sentence-transformers; the section on encoders of "
-        "docs/troubleshooting.md shows how",
+        "convert the checkpoint with `drtools import-model`, which keeps the head",
     ),
     (
         re.compile(r"(linear|colbert_linear)\.(weight|bias)$"),
@@ -86,7 +86,7 @@ KNOWN: Known = (
     (
         re.compile(r"(.+\.)?encode_proj\."),
         "the projection of a DPR encoder",
-        "save it as the module Dense of sentence-transformers",
+        "convert the checkpoint with `drtools import-model`, which keeps the projection",
     ),
 )
 
@@ -99,7 +99,7 @@ def check_unused(
     A pooler and the heads of a pre-training are allowed where its family has them. A classifier is allowed, and
     reported, unless `classifier` is False: the model then is a classifier itself, and has no place for another.
     """
-    left = sorted(name for name in names if not _may_go(name, kind))
+    left = sorted(name for name in names if not may_go(name, kind))
     classified = any(word.endswith("Classification") for word in architectures)
     heads = [
         name for name in left if CLASSIFIER.match(name) or (classified and CLASSIFIER_DENSE.match(name))
@@ -108,7 +108,7 @@ def check_unused(
     reporting.notice(len(heads), f"{folder}: its classifier ({listed(heads)}) is not used")
 
 
-def _may_go(name: str, kind: str) -> bool:
+def may_go(name: str, kind: str) -> bool:
     """Whether a model of a kind may leave a tensor unused without a word."""
     from transformers import CONFIG_MAPPING
 

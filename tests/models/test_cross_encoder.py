@@ -146,7 +146,7 @@ def test_what_is_no_cross_encoder_is_refused(bert, rankers, tmp_path):
     with pytest.raises(InputError, match="a classifier of 3 outputs, expected a cross-encoder"):
         load_cross_encoder(str(three))
     (three / "model.safetensors").rename(three / "pytorch_model.bin")
-    with pytest.raises(InputError, match="pickled weights are not read"):
+    with pytest.raises(InputError, match="convert pickled weights with `drtools import-model"):
         load_cross_encoder(str(three))
     config = json.loads((three / "config.json").read_text())
     (three / "config.json").write_text(json.dumps(config | {"architectures": ["BertForSequenceClassification"]}))

@@ -272,7 +272,7 @@ def test_a_body_in_a_subfolder_is_refused_with_the_next_move(plain):
     (plain / "0_Transformer").mkdir()
     for name in ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"):
         shutil.move(plain / name, plain / "0_Transformer" / name)
-    with pytest.raises(InputError, match=r"subfolder '0_Transformer'.*load it with SentenceTransformer and save it"):
+    with pytest.raises(InputError, match=r"subfolder '0_Transformer'.*drtools import-model"):
         load_encoder(str(plain))
 
 

@@ -1,0 +1,69 @@
+"""Folders that only their weights' form keeps from being loaded: of sentence-transformers, and of cross-encoders."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+from safetensors.torch import save_file
+
+from drtools.errors import InputError
+from drtools.models.encoder import Encoder
+from drtools.models.encoder_files import load_encoder
+from drtools.models.json_files import listed_modules, optional_json
+from drtools.models.pair import EncoderPair
+from drtools.models.published.checkpoints import ENDINGS, weights_in
+from drtools.models.published.pickles import read_weights
+from drtools.models.published.specs import ImportSpec, said_of
+from drtools.models.trust import is_inside
+
+KEPT = (".json", ".txt", ".model", ".jinja")  # settings and tokenizers
+
+
+def import_folder(spec: ImportSpec, place: Path, staging: Path) -> Encoder | EncoderPair[Encoder]:
+    """Make the encoder of a folder of sentence-transformers, its body in a subfolder or its weights pickled."""
+    staged = staging / "staged"
+    modules = listed_modules(place)
+    for module in modules:
+        if not is_inside(module["path"]):
+            raise InputError(
+                f"it names the folder {module['path']!r}", where=place / "modules.json", expected="folders in its own"
+            )
+    body = next((module for module in modules if module["type"].rsplit(".", 1)[-1] == "Transformer"), None)
+    if body is None:
+        raise InputError("its modules.json names no Transformer", where=spec.checkpoint)
+    _copy(place, staged)
+    _copy(place / body["path"], staged)
+    for module in modules:
+        if module is not body:
+            _copy(place / module["path"], staged / module["path"])
+    body["path"] = ""
+    (staged / "modules.json").write_text(json.dumps(modules), encoding="utf-8")
+    with said_of(spec.checkpoint, staged):
+        encoder = load_encoder(str(staged), spec.pooling)
+    return encoder
+
+
+def stage(place: Path, staging: Path) -> Path:
+    """Return a copy of a model's folder with its weights as safetensors."""
+    _copy(place, staging / "staged")
+    return staging / "staged"
+
+
+def is_ranker(place: Path) -> bool:
+    """Whether a folder's config.json names a classifier, as a cross-encoder is."""
+    named = optional_json(place / "config.json").get("architectures") or ()
+    return any(str(name).endswith("ForSequenceClassification") for name in named)
+
+
+def _copy(place: Path, target: Path) -> None:
+    """Copy a folder's own files, without its subfolders; weights become one file of safetensors."""
+    target.mkdir(parents=True, exist_ok=True)
+    for file in sorted(place.iterdir()):
+        if file.is_file() and file.suffix in KEPT and not file.name.endswith(".index.json"):
+            shutil.copyfile(file, target / file.name)
+    if any(file.suffix in ENDINGS for file in place.iterdir()):
+        tensors, _ = read_weights(weights_in(place))
+        plain = {name: tensor.contiguous().clone() for name, tensor in tensors.items()}
+        save_file(plain, target / "model.safetensors", metadata={"format": "pt"})
