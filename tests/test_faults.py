@@ -1,5 +1,6 @@
 """Processes killed at any moment, pipes that break, disks that fill: nothing is lost and nothing false is left."""
 
+import gzip
 import hashlib
 import json
 import os
@@ -216,6 +217,16 @@ def test_a_full_disk_is_one_line(toy, program, environment):
     done = run_limited(program, ["index", "--lucene", "big.jsonl", "-o", "out"], environment, toy.folder, megabytes=1)
     assert done.returncode == 1 and len(done.stderr.splitlines()) == 1 and "Traceback" not in done.stderr, done.stderr
     assert not (toy.folder / "out").exists()
+
+
+def test_a_gzip_bomb_on_standard_input_is_one_line_on_a_full_disk(toy, program, environment):
+    (toy.folder / "a.run").write_text("q1 Q0 d1 1 2 x\n")
+    (toy.folder / "bomb.gz").write_bytes(gzip.compress(bytes(8 << 20)))
+    with open(toy.folder / "bomb.gz", "rb") as bomb:
+        done = run_limited(program, ["fuse", "-", "a.run"], environment, toy.folder, megabytes=2, stdin=bomb)
+    assert done.returncode == 1 and len(done.stderr.splitlines()) == 1, done.stderr
+    assert "standard input: no room for a copy of it in" in done.stderr and "2,097,152 bytes" in done.stderr
+    assert "set TMPDIR to a folder with more, or name a file" in done.stderr
 
 
 def test_a_folder_that_may_not_be_written_is_one_line(toy, program, environment):

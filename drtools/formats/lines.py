@@ -3,7 +3,6 @@
 import gzip
 import io
 import os
-import shutil
 import stat
 import sys
 import tempfile
@@ -17,7 +16,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from drtools import reporting
-from drtools.errors import InputError
+from drtools.errors import InputError, WorldError
 from drtools.formats.signatures import JSON_LINES, refuse_other_formats
 from drtools.outputs.disk import is_gzip_name
 from drtools.outputs.fingerprints import OPEN_FILES
@@ -132,22 +131,39 @@ def _spooled(path: str, stream: BinaryIO) -> str:
 
     The file has no name but that of its number in this process, so that it is gone with the process however it ends.
     """
-    spool = tempfile.TemporaryFile(prefix="drtools-input-")  # noqa: SIM115 open as long as the process
+    spool = tempfile.TemporaryFile(prefix="drtools-input-", buffering=0)  # noqa: SIM115 open as long as the process
     head = stream.read(len(GZIP))
     whole = io.BufferedReader(_Begun(head, stream), 1 << 20)
+    unpacked = gzip.GzipFile(fileobj=whole) if head == GZIP else whole
     try:
-        shutil.copyfileobj(gzip.GzipFile(fileobj=whole) if head == GZIP else whole, spool, 1 << 20)
+        for block in iter(partial(unpacked.read, 1 << 20), b""):
+            _write_copy(block, spool, path)
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        spool.close()
         raise InputError(
             f"the gzip stream is cut short or damaged ({error})",
             where=shown(path),
             remedy="fetch or write it again",
         ) from None
-    spool.flush()
     _spools.append(spool)
     name = f"{OPEN_FILES}{spool.fileno()}"
     _names[name] = path
     return name
+
+
+def _write_copy(block: bytes, spool: BinaryIO, path: str) -> None:
+    """Write a block of a stream into its copy. Raises WorldError if there is no room; the copy is removed."""
+    left = memoryview(block)
+    try:
+        while left:
+            left = left[spool.write(left) :]
+    except OSError as error:
+        written = spool.tell()
+        spool.close()
+        raise WorldError(
+            f"{shown(path)}: no room for a copy of it in {tempfile.gettempdir()} ({error.strerror} after {written:,} "
+            "bytes); free some space, set TMPDIR to a folder with more, or name a file"
+        ) from None
 
 
 def shown(path: str | Path) -> str:

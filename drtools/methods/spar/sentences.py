@@ -61,7 +61,31 @@ def split_sentences(text: str, language: str) -> list[str]:
     """Return the sentences of a text, with single spaces."""
     import sentencex
 
-    return [sentence for sentence in (" ".join(part.split()) for part in sentencex.segment(language, text)) if sentence]
+    parts, sentences = sentencex.segment(language, text), []
+    parts.reverse()
+    while parts:  # each goes when its sentence is there: a long text is in memory twice, not three times
+        sentence = with_single_spaces(parts.pop())
+        if sentence:
+            sentences.append(sentence)
+    return sentences
+
+
+def with_single_spaces(text: str, block: int = 1 << 16) -> str:
+    """Return a text without white space at its ends and with single spaces in it.
+
+    It is read a block of characters at a time: the words of a text without sentence ends take ten times its memory.
+    """
+    if len(text) <= block:
+        return " ".join(text.split())
+    parts: list[str] = []
+    apart = False  # whether white space stands between the last word so far and what follows
+    for start in range(0, len(text), block):
+        part = text[start : start + block]
+        words = " ".join(part.split())
+        if words:
+            parts.append(f" {words}" if parts and (apart or part[0].isspace()) else words)
+        apart = part[-1].isspace() or (apart and not words)
+    return "".join(parts)
 
 
 def sentences_to_take(count: int, place: int) -> int:

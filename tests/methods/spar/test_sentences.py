@@ -1,14 +1,28 @@
 """Sentences of a corpus: splitting, how many each passage gives, exact counts, word order."""
 
 import json
+import random
+import tracemalloc
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
+import sentencex
 from conftest import write_jsonl
 
-from drtools.methods.spar.sentences import Sampled, sample, sentences_to_take, shuffle_words, split_sentences, thin
+from drtools.methods.spar.sentences import (
+    Sampled,
+    sample,
+    sentences_to_take,
+    shuffle_words,
+    split_sentences,
+    thin,
+    with_single_spaces,
+)
 from drtools.randomness import generator
+
+DOCS = Path(__file__).parents[3] / "docs"
 
 
 @pytest.mark.parametrize(
@@ -36,6 +50,29 @@ def test_sentences_end_where_they_end(language, sentences):
 def test_white_space_is_single_and_nothing_is_no_sentence():
     assert split_sentences("A  fox\nruns.\n\n \n It\tsleeps. ", "en") == ["A fox runs.", "It sleeps."]
     assert split_sentences(" \n ", "en") == []
+
+
+def test_white_space_is_single_however_long_a_text_is():
+    texts = [path.read_text() for path in sorted(DOCS.glob("*.md"))]
+    for text in texts:
+        wanted = [" ".join(part.split()) for part in sentencex.segment("en", text)]
+        assert split_sentences(text, "en") == [sentence for sentence in wanted if sentence]
+        for block in (1, 2, 7, 100):
+            assert with_single_spaces(text, block) == " ".join(text.split())
+    spaces = "".join(chr(code) for code in range(0x110000) if chr(code).isspace())
+    draw = random.Random(2)
+    for _ in range(2000):
+        text = "".join(draw.choices(f"ab{spaces}", k=draw.randrange(30)))
+        assert with_single_spaces(text, draw.randrange(1, 9)) == " ".join(text.split())
+
+
+def test_a_text_without_sentence_ends_takes_a_few_times_its_memory():
+    text = "lorem ipsum dolor sit amet " * 150_000
+    tracemalloc.start()
+    sentences = split_sentences(text, "en")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert sentences == [text.strip()] and peak < 4 * len(text)  # its words in a list take ten times as much
 
 
 @pytest.mark.parametrize(
