@@ -16,7 +16,7 @@ from drtools.formats.leakage import Trained, note_leakage, relevant_in, texts_of
 from drtools.formats.text_sources import check_judged_documents, judged_queries, text_in
 from drtools.formats.trec import Qrels, rank, read_qrels
 from drtools.models.settings import SIDES
-from drtools.models.tokens import Accompanied, Tokenized, VectorsBeside
+from drtools.models.tokens import Tokenized, TokensWithVectors, VectorsBeside
 from drtools.search.exact import search
 
 if TYPE_CHECKING:
@@ -60,8 +60,8 @@ def dev_measure(
     of_documents = encoder.of("document").tokenize(
         [text_in(store, document_id, title_separator) for document_id in pool], "document"
     )
-    query_tokens: Tokenized = Accompanied(of_queries, beside("query", list(texts))) if beside else of_queries
-    document_tokens: Tokenized = Accompanied(of_documents, beside("document", pool)) if beside else of_documents
+    query_tokens: Tokenized = TokensWithVectors(of_queries, beside("query", list(texts))) if beside else of_queries
+    document_tokens: Tokenized = TokensWithVectors(of_documents, beside("document", pool)) if beside else of_documents
     return lambda: measure_lists(
         encoder, computing, (list(texts), query_tokens), (pool, document_tokens), qrels, measures, depth_for(measures)
     )

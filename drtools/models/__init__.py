@@ -1,1 +1,1 @@
-"""Networks: encoders, their parts, and how they are read and written."""
+"""Models: encoders, cross-encoders and their parts, and their files."""

@@ -1,4 +1,4 @@
-"""Lucene's analyzers: texts to terms."""
+"""Lucene's analyzers, which turn texts into terms."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from drtools.java import JavaObject, java_class
 
 
 def language_analyzer(language: str) -> JavaObject:
-    """Return the Java object that makes terms in a language; InputError for a language without one."""
+    """Return the Java object that analyzes texts of a language. Raises InputError if Lucene has none."""
     if language == "en":
         return java_class("io.anserini.analysis.DefaultEnglishAnalyzer").newDefaultInstance()
     analyzers = java_class("io.anserini.analysis.AnalyzerMap")
@@ -23,9 +23,9 @@ def language_analyzer(language: str) -> JavaObject:
 
 
 class Analyzer:
-    """The analyzer that Lucene has for a language (as Lucene indexes of that language have it).
+    """Lucene's analyzer for a language, which Lucene indexes of that language use too.
 
-    Texts -> lists of terms, repetitions kept.
+    It turns texts into lists of terms, with repetitions.
     """
 
     def __init__(self, language: str) -> None:
@@ -33,7 +33,7 @@ class Analyzer:
         self._analyze = java_class("io.anserini.analysis.AnalyzerUtils").analyze
         self._json = java_class(
             "com.fasterxml.jackson.databind.ObjectMapper"
-        )()  # one string a text: a call for each term takes six times as long
+        )()  # one string for each text: a call for each term takes six times as long
 
     def __call__(self, texts: Sequence[str]) -> list[list[str]]:
         """Return the terms of each text."""
@@ -43,4 +43,4 @@ class Analyzer:
             return [orjson.loads(self._json.writeValueAsString(self._analyze(self._analyzer, text))) for text in texts]
         finally:
             if threading.current_thread() is not threading.main_thread():
-                jnius.detach()  # else Java keeps the thread after its end
+                jnius.detach()  # otherwise Java keeps the thread after its end

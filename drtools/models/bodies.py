@@ -1,7 +1,7 @@
-"""What a body is asked for, whatever its family: its class, its positions, its token states with and without padding.
+"""Properties of a body of any family: its class, its positions, its token states with and without padding.
 
-Nothing here goes by a list of families that are known to work. A body is tried on two short texts when it is loaded,
-and what it cannot do is refused, or done another way.
+There is no list of supported families. A body is tested on two short texts when it is loaded. What it does not support
+is computed in another way, or refused.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ if TYPE_CHECKING:
 DPR = "dpr"  # the model type of DPR's two encoders in transformers
 DPR_PREFIX = r"^(question|ctx)_encoder\.bert_model\."
 POSITION_TABLES = ("position_embeddings", "position_embedding", "embed_positions", "wpe")
-# by model type: what adapters return under autocast (bfloat16) is written into a tensor that is still float32
+# model types whose adapters return bfloat16 under autocast, which is then written into a float32 tensor
 WITHOUT_MIXED_PRECISION = ("xmod",)
 LEAKS = "_padding_leaks"  # an attribute of models
-CLOSE = 1e-4  # of the largest number of a text's states; float32 rounding is a hundred times less
+CLOSE = 1e-4  # relative to the largest number in a text's states; float32 rounding is a hundred times smaller
 
 
 def plain_config(config: PreTrainedConfig, folder: Path) -> tuple[PreTrainedConfig, dict[str, str]]:
-    """Return the configuration to load a body by, and how to rename its tensors: expressions and what replaces them.
+    """Return the configuration to load a body with, and a map of expressions to replacements that renames its tensors.
 
-    DPR's encoders are BERT under other names. A family whose vectors depend on the other texts of a batch, in a way
-    that nothing here can prevent, is refused.
+    DPR's encoders are BERT with other names. Raises InputError for a family whose vectors depend on the other texts of
+    a batch in a way that cannot be prevented here.
     """
     if config.model_type == "funnel":
         raise InputError(
             (
-                "a Funnel body, which shortens texts, so that its states are not those of tokens, and which keeps the "
+                "a Funnel body, which shortens texts, so that its states do not belong to tokens, and which keeps the "
                 "length of the last batch between calls; such models are not supported"
             ),
             where=folder,
@@ -45,8 +45,8 @@ def plain_config(config: PreTrainedConfig, folder: Path) -> tuple[PreTrainedConf
     if config.model_type == "big_bird" and config.attention_type != "original_full":
         raise InputError(
             (
-                f"a BigBird body with {config.attention_type} attention, which changes to full attention for good as "
-                "soon as it meets a short batch"
+                f"a BigBird body with {config.attention_type} attention, which changes to full attention permanently "
+                "after the first short batch"
             ),
             where=folder,
             remedy=(
@@ -58,8 +58,8 @@ def plain_config(config: PreTrainedConfig, folder: Path) -> tuple[PreTrainedConf
         raise InputError(
             (
                 f"a Nystromformer body with num_landmarks {config.num_landmarks} and segment_means_seq_len "
-                f"{config.segment_means_seq_len}, which reads texts of {config.segment_means_seq_len} tokens alone; "
-                "only those where both are the same are supported"
+                f"{config.segment_means_seq_len}, which only reads texts of {config.segment_means_seq_len} tokens; "
+                "only bodies with equal values are supported"
             ),
             where=folder,
         )
@@ -70,7 +70,7 @@ def plain_config(config: PreTrainedConfig, folder: Path) -> tuple[PreTrainedConf
             f"a DPR encoder with a projection to {config.projection_dim} dimensions",
             where=folder,
             expected="one without, or one that has the projection as its module Dense",
-            remedy=f"write it so with `drtools import-model {folder} -o FOLDER`, and name that folder",
+            remedy=f"convert it with `drtools import-model {folder} -o FOLDER`, and pass that folder",
         )
     from transformers import BertConfig
 
@@ -81,9 +81,9 @@ def plain_config(config: PreTrainedConfig, folder: Path) -> tuple[PreTrainedConf
 
 
 def body_class(config: PreTrainedConfig, folder: Path) -> type[_BaseAutoModelClass]:
-    """Return the class to load a body with: of an encoder-decoder its encoder alone.
+    """Return the class to load a body with. For an encoder-decoder, it is the class of its encoder.
 
-    Files of such an encoder may say `is_encoder_decoder: false`, as transformers 5 writes when it saves one.
+    The files of such an encoder may have `is_encoder_decoder: false`, which transformers 5 writes when it saves one.
     """
     from transformers import AutoModel, AutoModelForTextEncoding
     from transformers.models.auto.modeling_auto import MODEL_FOR_TEXT_ENCODING_MAPPING
@@ -102,19 +102,19 @@ def body_class(config: PreTrainedConfig, folder: Path) -> type[_BaseAutoModelCla
 
 
 def positions_of(body: nn.Module) -> int | None:
-    """Return the most tokens that a loaded body can read or was made for, or None if there is no limit.
+    """Return the maximum number of tokens of a loaded body, or None if there is no limit.
 
-    That is the number of rows in its table of positions, less those before the first position: a table with a padding
-    index begins after it. Bodies without a table are held to what their configuration says.
+    This is the number of rows in its table of positions, without those before the first position: a table with a
+    padding index starts after it. For a body without a table, it is the number in the configuration.
     """
     config = getattr(body, "config", None)
     config = config.get_text_config() if config is not None else None
     said = getattr(config, "max_position_embeddings", None)
-    limits = [said] if isinstance(said, int) and said > 0 else []  # XLNet's is -1
+    limits = [said] if isinstance(said, int) and said > 0 else []  # XLNet has -1
     for name, module in body.named_modules():
         table = getattr(module, "weight", None)
         if name.rpartition(".")[2] in POSITION_TABLES and isinstance(table, Tensor) and table.dim() == 2:
-            first = getattr(module, "offset", None)  # OPT's and BART's
+            first = getattr(module, "offset", None)  # OPT and BART
             if not isinstance(first, int):
                 padding = getattr(module, "padding_idx", None)
                 first = 0 if padding is None else padding + 1
@@ -123,11 +123,11 @@ def positions_of(body: nn.Module) -> int | None:
 
 
 def token_states(body: PreTrainedModel, token_ids: Tensor, mask: Tensor) -> Tensor:  # [B, T], [B, T] -> [B, T, D]
-    """Return a body's last states; what stands at padding has no meaning.
+    """Return the last hidden states of a body. States of padding have no meaning.
 
-    A body whose states depend on the padding, for it convolves over tokens, is given texts of one length at a time.
+    A body whose states depend on the padding, such as one with convolutions, gets texts of one length at a time.
     """
-    if bool(mask.all()):  # without padding the mask says nothing, and attention without one is faster
+    if bool(mask.all()):  # without padding no mask is needed, and attention without one is faster
         return cast("Tensor", body(input_ids=token_ids, attention_mask=None).last_hidden_state)
     if not padding_leaks(body):
         return cast("Tensor", body(input_ids=token_ids, attention_mask=mask).last_hidden_state)
@@ -140,24 +140,24 @@ def token_states(body: PreTrainedModel, token_ids: Tensor, mask: Tensor) -> Tens
 
 
 def padding_leaks(model: nn.Module) -> bool:
-    """Return whether `try_body` found that what a model gives for a text depends on the padding behind it."""
+    """Return whether `check_body` found that a model's result for a text depends on its padding."""
     return bool(getattr(model, LEAKS, False))
 
 
 def of_one_length(mask: Tensor, compute: Callable[[Tensor, int], Tensor]) -> Tensor:  # [B, T] -> [B, ...]
-    """Compute rows of one length at a time, by `compute(rows, length)`, and return the results in the rows' order."""
+    """Call `compute(rows, length)` for the rows of each length, and return the results in the order of rows."""
     lengths = mask.sum(dim=1)
     groups = [(lengths == length).nonzero()[:, 0] for length in sorted(set(lengths.tolist()))]
     parts = [compute(rows, int(lengths[rows[0]])) for rows in groups]
     return torch.cat(parts)[torch.cat(groups).argsort()]
 
 
-@torch.no_grad()  # and not inference mode: what a body caches must serve its training too
-def try_body(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
-    """Read a short and a longer text apart and together, and refuse a model that cannot, or that keeps a memory.
+@torch.no_grad()  # not inference mode, since tensors that a body caches are used in training too
+def check_body(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+    """Test a model on two texts, separately and together. Raises InputError if it fails or keeps state.
 
-    What comes out for a text may depend on how much padding follows it; `padding_leaks` knows it afterwards. A
-    classifier is tried by its body, or by its logits where the body needs a second text (an encoder-decoder).
+    If the result for a text depends on its padding, `padding_leaks` returns True afterwards. A classifier is tested
+    with its body, or with its logits if the body is an encoder-decoder, which needs a second text.
     """
     asked = model if model.config.is_encoder_decoder else model.base_model
     short, long = (tokenizer(text)["input_ids"] for text in ("a", "a b c d e f g h i j k l"))
@@ -174,7 +174,7 @@ def try_body(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder:
     name = f"{folder}: a model of type {model.config.model_type}, which"
     try:
         alone, padded, again = read([short]), read(together, mask)[:1], read([short])
-    except Exception as error:  # whatever a family's code raises
+    except Exception as error:  # any exception of a family's code
         raise InputError(
             f"{name} cannot read texts of {len(short)} and {width} tokens ({type(error).__name__}: "
             f"{' '.join(str(error).split())[:200]}); such models are not supported"
@@ -187,5 +187,5 @@ def try_body(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder:
         )
     least = CLOSE * (alone.abs().max() if alone.dim() == 3 else 1)
     if (again - alone).abs().max() > least:
-        raise InputError(f"{name} answers otherwise when it reads a text again; such models are not supported")
+        raise InputError(f"{name} gives other states when it reads a text again; such models are not supported")
     setattr(model, LEAKS, bool((padded - alone).abs().max() > least))

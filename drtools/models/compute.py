@@ -1,4 +1,4 @@
-"""Where and how exactly to compute: device, precision, threads, tokens a batch."""
+"""How to compute: device, precision, threads, tokens in a batch."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from torch import nn
 
 
-# cuda: an H200 trains all-MiniLM-L6-v2 on texts of mixed lengths at 1.17 million tokens/s in batches of 65,536, at 1.05
-# in twice as large ones, more of them padding
+# cuda: an H200 trains all-MiniLM-L6-v2 on texts of mixed lengths at 1.17 million tokens/s with batches of 65,536, and
+# at 1.05 with batches twice as large, which have more padding
 BATCH_TOKENS = {"cpu": 4096, "cuda": 65536, "mps": 16384}
 
 
@@ -30,21 +30,20 @@ CHUNK = {
     "cpu": 2048,
     "cuda": 16384,
     "mps": 16384,
-}  # texts: a minute or two of a slow processor's work, seconds of a GPU's
+}  # texts: one or two minutes on a slow processor, seconds on a GPU
 
 
-# oneDNN keeps compiled products for 1,024 shapes, which here grow to 300 MB; sorted texts need those of a few lengths
-# at a time
+# oneDNN keeps compiled products for 1,024 shapes, up to 300 MB here; sorted texts need only a few lengths at a time
 KEPT_SHAPES = "16"
 
 
 class Compute(NamedTuple):
-    """Where and how exactly texts are encoded."""
+    """The device, precision and batch size with which texts are encoded."""
 
     device: str
     precision: Precision
     batch_tokens: int
-    autocast: bool = False  # for float32 weights that are being trained
+    autocast: bool = False  # for training float32 weights
     copies: Copies = Copies(())  # on further devices
 
     @property
@@ -54,27 +53,27 @@ class Compute(NamedTuple):
 
     @property
     def devices(self) -> tuple[str, ...]:
-        """All of them."""
+        """All devices."""
         return self.device, *self.copies.devices
 
     @property
     def in_training(self) -> Compute:
-        """The same, for a model that is being trained."""
+        """The same for a model in training."""
         return self._replace(autocast=self.precision == "bf16")
 
 
 def settle(flags: ComputeSpec, batch_tokens: int | None = None, several: bool = False) -> Compute:
-    """Settle the device, the precision, the processor threads and the tokens in a batch.
+    """Choose the device, the precision, the processor threads and the tokens in a batch.
 
-    `several` devices are refused unless said.
+    Raises InputError for several devices unless `several` is true.
     """
     set_threads(flags.threads)
     device, *others = choose_devices(flags.device)
     if others and not several:
         raise InputError(
-            "encode and teacher-score compute on several GPUs, and trainings by torchrun",
+            "only encode and teacher-score use several GPUs; for training, use torchrun",
             where=f"{param('device')} {flags.device}",
-            remedy="name one here",
+            remedy="pass one device",
         )
     slow = next((each for each in (device, *others) if native_precision(each) != "bf16"), None)
     precision: Precision = flags.precision if flags.precision != "auto" else "fp32" if slow else "bf16"
@@ -87,10 +86,10 @@ def settle(flags: ComputeSpec, batch_tokens: int | None = None, several: bool = 
 
 
 def place(encoder: Encoder | EncoderPair[Encoder] | CrossEncoder, computing: Compute) -> None:
-    """Move an encoder to its device, its body in the precision asked for; pooling and head stay float32."""
+    """Move an encoder to its device and its body to the requested precision. Pooling and head stay float32."""
     encoder.to(computing.device)
     for half in [encoder] if isinstance(encoder, CrossEncoder) else halves(encoder):
-        body: nn.Module = half.body  # transformers' own `to` has no type that takes a dtype
+        body: nn.Module = half.body  # the type of transformers' `to` does not accept a dtype
         body.to(torch.bfloat16 if computing.precision == "bf16" else torch.float32)
         if computing.device == "cpu" and computing.precision == "bf16":
             use_sliced_attention(half.body)
@@ -99,7 +98,7 @@ def place(encoder: Encoder | EncoderPair[Encoder] | CrossEncoder, computing: Com
 
 
 def promises_bits(computing: Compute) -> bool:
-    """Return whether `encode_tokens` with `one_length` makes a text's vector the same bits in any company."""
+    """Return whether the bits of a vector from `encode_tokens` with `one_length` do not depend on other texts."""
     return computing.device == "cpu" and (
         computing.precision == "fp32" or not torch.cpu.get_capabilities().get("amx_bf16")
     )

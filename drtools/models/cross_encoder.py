@@ -1,4 +1,4 @@
-"""A cross-encoder: a sequence classifier that reads a query and a document together and gives one logit."""
+"""A cross-encoder: a sequence classifier that reads a query and a document together and returns one logit."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from torch import Tensor, nn
 
 from drtools import reporting
 from drtools.errors import InputError, param
-from drtools.models.bodies import of_one_length, padding_leaks, positions_of, try_body
+from drtools.models.bodies import check_body, of_one_length, padding_leaks, positions_of
 from drtools.models.hub import resolve
 from drtools.models.json_files import body_config, own_settings
-from drtools.models.loading import as_new, load_weights, refuse_missing, save_weights
+from drtools.models.loading import load_weights, refuse_missing, save_weights, without_truncation
 from drtools.models.module_files import CONFIG, CrossEncoderSettings, read_ranker
 from drtools.models.module_keys import check_keys
 from drtools.models.pair_template import template_of
@@ -34,15 +34,16 @@ KIND = "ranker"
 CLASSIFIER = "ForSequenceClassification"
 RAW_LOGITS = {
     "activation_fn": "torch.nn.modules.linear.Identity"
-}  # what sentence-transformers puts on top; left out, a sigmoid
+}  # the activation for sentence-transformers, whose default is a sigmoid
 TRANSFORMER = "sentence_transformers.base.modules.transformer.Transformer"
 
 
 class CrossEncoder(nn.Module):
-    """Token ids of pairs -> logits. `model` is the whole classifier, `folder` where its weights were loaded from.
+    """Turns token ids of pairs into logits. `model` is the whole classifier, `folder` the origin of its weights.
 
-    A query is cut at `max_query_tokens`, a document at `max_document_tokens` (None: at what the query leaves of
-    `longest_pair`), both without special tokens. `longest_pair` is what the body's positions allow, with them.
+    A query is cut at `max_query_tokens` and a document at `max_document_tokens`, both without special tokens. If the
+    latter is None, the document gets the rest of `longest_pair`, which is the limit of the body's positions with
+    special tokens.
     """
 
     dimension = 1
@@ -53,13 +54,11 @@ class CrossEncoder(nn.Module):
         super().__init__()
         self.model, self.tokenizer, self.folder, self.longest_pair = model, tokenizer, folder, longest_pair
         self.template = template_of(tokenizer)
-        self.max_query_tokens = (
-            longest_pair - self.template.special
-        ) // 2  # [ours] so that neither text loses its place to the other
+        self.max_query_tokens = (longest_pair - self.template.special) // 2  # [ours] so that each text has room
         self.max_document_tokens: int | None = None
         self.prompt = ""  # before each query
         self.lower_case = False
-        self.head_is_new = False  # drawn at random, so that nothing that it says means anything yet
+        self.head_is_new = False  # drawn at random, so its scores mean nothing yet
         self.typed = (
             "token_type_ids" in tokenizer.model_input_names
             and "token_type_ids" in inspect.signature(model.forward).parameters
@@ -71,15 +70,15 @@ class CrossEncoder(nn.Module):
     @property
     def body(self) -> PreTrainedModel:
         """The transformer below the classifier's head."""
-        return cast("PreTrainedModel", self.model.base_model)  # annotated as any module
+        return cast("PreTrainedModel", self.model.base_model)  # annotated as Module
 
     def of(self, side: str) -> CrossEncoder:
-        """Return itself: it has one side, the pair."""
+        """Return self: a cross-encoder has one side, the pair."""
         return self
 
     @property
     def max_pair_tokens(self) -> int:
-        """Where a pair ends, special tokens included."""
+        """The maximum number of tokens in a pair, including special tokens."""
         whole = self.longest_pair
         return (
             whole
@@ -88,7 +87,7 @@ class CrossEncoder(nn.Module):
         )
 
     def set_lengths(self, max_query_tokens: int | None, max_document_tokens: int | None) -> None:
-        """Set what is not None; a length that leaves no place for the other text is refused."""
+        """Set the lengths that are not None. Raises InputError for a length that leaves no room for the other text."""
         room = self.longest_pair - self.template.special
         taken = len(self.tokenizer(self.prompt, add_special_tokens=False)["input_ids"]) if self.prompt else 0
         if max_query_tokens is not None and max_query_tokens <= taken:
@@ -102,34 +101,34 @@ class CrossEncoder(nn.Module):
                 continue
             if value >= room:
                 raise InputError(
-                    f"{self.folder} reads pairs of {room} tokens besides the special ones",
+                    f"{self.folder} reads pairs of {room} tokens, without special tokens",
                     where=f"{param(name)} {value}",
                     remedy="use less",
                 )
             setattr(self, name, value)
 
     def read_like(self, query_tokens: int, document_tokens: int) -> None:
-        """Cut queries and documents where a student does, as far as the positions reach; without special tokens."""
+        """Use the lengths of a student, without special tokens, as far as the positions allow."""
         room = self.longest_pair - self.template.special
         self.max_query_tokens = min(query_tokens, room // 2)
         self.max_document_tokens = document_tokens if document_tokens < room else None
 
     def fingerprint(self) -> str:
-        """Return the fingerprint of everything that changes a pair's logit but the precision.
+        """Return the fingerprint of all that changes the logit of a pair except the precision.
 
-        Weights as they were loaded, lengths as they are.
+        It covers the weights as they were loaded, and the current lengths.
         """
         lengths = [self.longest_pair, self.max_query_tokens, self.max_document_tokens]
         odd = deviations(self.folder)
         odd |= {"prompt": self.prompt} if self.prompt else {}
         odd |= {"lower_case": True} if self.lower_case else {}
-        # a model without any keeps the fingerprint that 0.1.0 gave it
+        # a model without deviations keeps its fingerprint of 0.1.0
         return digest([weights_fingerprint(self.folder), *lengths, *([odd] if odd else [])])
 
     def forward(
         self, token_ids: Tensor, mask: Tensor, types: Tensor | None = None
     ) -> Tensor:  # [B, T] three times -> [B, 1]
-        """Return float32 logits; of a classifier with two outputs, the positive's (the second) minus the other's."""
+        """Return float32 logits. For two outputs, this is the second (positive) minus the first."""
 
         def logits_of(ids: Tensor, seen: Tensor | None, kinds: Tensor | None) -> Tensor:
             typed = {} if kinds is None else {"token_type_ids": kinds}
@@ -151,9 +150,9 @@ class CrossEncoder(nn.Module):
 
 
 def load_cross_encoder(name: str, trust_remote_code: bool = False, dropout: float | None = None) -> CrossEncoder:
-    """Load a finished cross-encoder in float32, in eval mode, from a folder or a hub's name: one output, or two.
+    """Load a finished cross-encoder with one or two outputs, in float32 and eval mode, from a folder or a hub name.
 
-    `dropout` replaces its own.
+    `dropout` replaces the dropout of its configuration.
     """
     return _load(name, trust_remote_code, dropout)
 
@@ -161,9 +160,10 @@ def load_cross_encoder(name: str, trust_remote_code: bool = False, dropout: floa
 def new_cross_encoder(
     name: str, seed: int, trust_remote_code: bool = False, dropout: float | None = None
 ) -> CrossEncoder:
-    """Load what a ranker's training starts from.
+    """Load the start model of a ranker's training.
 
-    A cross-encoder, two outputs made one, or any body or encoder, whose head of one output begins at random by `seed`.
+    This is a cross-encoder, whose two outputs are made one, or any body or encoder, which gets a random head of one
+    output drawn with `seed`.
     """
     return _load(name, trust_remote_code, dropout, seed)
 
@@ -196,14 +196,14 @@ def _load(name: str, trust_remote_code: bool, dropout: float | None, seed: int |
         )
         fit_tokenizer(tokenizer, folder, lower_case=files.lower_case)
         model.config.pad_token_id = tokenizer.pad_token_id
-        try_body(model, tokenizer, folder)
+        check_body(model, tokenizer, folder)
     outputs = model.config.num_labels
     assert outputs is not None, "a classifier has outputs"
     if outputs > 2:
         raise InputError(
             f"a classifier of {outputs} outputs",
             where=name,
-            expected="a cross-encoder with one, or with two of which the second is for relevant",
+            expected="a cross-encoder with one output, or with two where the second means relevant",
         )
     if seed is not None and outputs == 2:
         _make_one_of_two(model, name)
@@ -211,8 +211,8 @@ def _load(name: str, trust_remote_code: bool, dropout: float | None, seed: int |
     encoder.head_is_new = not has_head
     reporting.notice(
         has_head and tokenizer.chat_template is not None and not (folder / "modules.json").exists(),
-        f"{folder}: its tokenizer has a chat template, which is not used: a pair is joined by the tokenizer's special "
-        "tokens alone",
+        f"{folder}: its tokenizer has a chat template, which is not used: a pair is joined only by the special tokens "
+        "of the tokenizer",
     )
     return encoder.eval()
 
@@ -220,7 +220,7 @@ def _load(name: str, trust_remote_code: bool, dropout: float | None, seed: int |
 def _made_of(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path, files: CrossEncoderSettings
 ) -> CrossEncoder:
-    """Make a cross-encoder with what its files say of lengths and prompts, and report what is odd in them."""
+    """Build a cross-encoder with the lengths and prompts in its files, and report problems in the files."""
     ours: dict[str, Any] = own_settings(folder)
     ours = ours if ours.get("kind") == KIND else {}
     check_keys(ours, "a ranker's drtools.json", folder / OURS, files.notes)
@@ -235,27 +235,27 @@ def _made_of(
 
 
 def _make_one_of_two(model: PreTrainedModel, name: str) -> None:
-    """Let a head of two outputs give their difference, so that every program reads the folder's one logit alike."""
+    """Replace two outputs by their difference, so that every program reads the same single logit."""
     below = set(model.base_model.modules())
     last = [
         part for part in model.modules() if isinstance(part, nn.Linear) and part.out_features == 2 and part not in below
     ]
     if len(last) != 1:
         raise InputError(
-            "a classifier of two outputs without one linear layer that gives them",
+            "a classifier of two outputs that are not those of one linear layer",
             where=name,
             expected="a cross-encoder with one output, or a body",
         )
     for key, parameter in list(last[0].named_parameters()):
         setattr(last[0], key, nn.Parameter(parameter.detach()[1:] - parameter.detach()[:1]))
     last[0].out_features = model.config.num_labels = 1
-    model.num_labels = 1  # type: ignore[assignment]  # torch's stub has modules hold tensors and modules alone
+    model.num_labels = 1  # type: ignore[assignment]  # in torch's stub, modules only hold tensors and modules
 
 
 def _check(folder: Path, name: str, finished: bool) -> bool:
     """Return whether a folder holds a classifier with its head.
 
-    Refuse what is not finished where that was asked for.
+    With `finished`, raises InputError for any other model.
     """
     if not (folder / "config.json").exists():
         raise InputError(
@@ -276,27 +276,27 @@ def _check(folder: Path, name: str, finished: bool) -> bool:
 
 
 def save_cross_encoder(encoder: CrossEncoder, folder: Path) -> str:
-    """Write a folder that Hugging Face, sentence-transformers' CrossEncoder and this program load with the same logits.
+    """Write a folder that transformers, sentence-transformers' CrossEncoder and drtools load with the same logits.
 
-    Return its fingerprint.
+    Returns its fingerprint.
     """
     folder.mkdir(parents=True, exist_ok=True)
     encoder.model.config.sentence_transformers = RAW_LOGITS
     save_weights(encoder.model, folder)
-    tokenizer = as_new(encoder.tokenizer)
+    tokenizer = without_truncation(encoder.tokenizer)
     tokenizer.model_max_length = encoder.max_pair_tokens
-    tokenizer.chat_template = None  # or sentence-transformers would write each pair into it
+    tokenizer.chat_template = None  # otherwise sentence-transformers would format each pair with it
     tokenizer.save_pretrained(folder)
     for name, content in _prompt_files(encoder).items():
         (folder / name).write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     lengths = {name: getattr(encoder, name) for name in ("longest_pair", "max_query_tokens", "max_document_tokens")}
     write_json(folder / OURS, {"kind": KIND, **lengths})
-    encoder.folder = folder  # where these weights lie now
+    encoder.folder = folder  # the weights are here now
     return encoder.fingerprint()
 
 
 def _prompt_files(encoder: CrossEncoder) -> dict[str, object]:
-    """Return what tells sentence-transformers of a prompt or of lower case, by file name; nothing without them."""
+    """Return files for sentence-transformers that set a prompt or lower case, by name; none without these settings."""
     if not encoder.prompt and not encoder.lower_case:
         return {}
     prompts = {"query": encoder.prompt} if encoder.prompt else {}
@@ -318,9 +318,9 @@ def _prompt_files(encoder: CrossEncoder) -> dict[str, object]:
 
 
 def _keep_in_float32(part: nn.Module) -> None:
-    """Compute a part of the head in float32 whatever its input and the autocast.
+    """Compute a part of the head in float32, whatever the input and autocast are.
 
-    In bfloat16 logits near 8 would be spaced 0.06.
+    In bfloat16, logits near 8 would be 0.06 apart.
     """
     plain: Callable[..., object] = type(part).forward
 
@@ -333,7 +333,7 @@ def _keep_in_float32(part: nn.Module) -> None:
                 **{name: _as_float32(value) for name, value in named.items()},
             )
 
-    part.forward = MethodType(forward, part)  # of a copy it becomes the copy's
+    part.forward = MethodType(forward, part)  # in a copy of the part, it is bound to the copy
 
 
 def _as_float32(value: object) -> object:

@@ -1,4 +1,4 @@
-"""Where to compute and how exactly."""
+"""Devices and their native precision."""
 
 import os
 
@@ -7,9 +7,9 @@ from drtools.process_ranks import local_rank, local_world_size
 
 
 def choose_device(name: str) -> str:
-    """Return `cuda`, `mps` or `cpu` for `auto`, else the named device if it is there.
+    """Return `cuda`, `mps` or `cpu` for `auto`, otherwise the named device.
 
-    Of torchrun's processes each takes its own.
+    Each process of torchrun takes its own GPU. Raises InputError for a device that does not exist.
     """
     import torch
 
@@ -31,7 +31,7 @@ def choose_device(name: str) -> str:
         )
     if (kind == "cuda" and not torch.cuda.is_available()) or (kind == "mps" and not torch.backends.mps.is_available()):
         raise WorldError(
-            f"{param('device')} {name}: this machine has no such device; {param('device')} auto takes what there is"
+            f"{param('device')} {name}: this machine has no such device; {param('device')} auto uses what there is"
         )
     number = name.removeprefix("cuda:") if name.startswith("cuda:") else "0"
     if kind == "cuda" and (not number.isdecimal() or int(number) >= torch.cuda.device_count()):
@@ -44,23 +44,23 @@ def choose_device(name: str) -> str:
 
 
 def choose_devices(name: str) -> list[str]:
-    """Return the devices that `name` lists by commas; `cuda:all` lists every GPU.
+    """Return the devices in a comma-separated list; `cuda:all` means every GPU.
 
-    InputError where several are not different GPUs.
+    Raises InputError unless several devices are different GPUs.
     """
     import torch
 
     if name == "cuda:all":
         if not torch.cuda.is_available():
             raise WorldError(
-                f"{param('device')} cuda:all: this machine has no GPU that torch sees; {param('device')} auto takes "
+                f"{param('device')} cuda:all: this machine has no GPU that torch sees; {param('device')} auto uses "
                 "what there is"
             )
         return [f"cuda:{number}" for number in range(torch.cuda.device_count())]
     names = [part.strip() for part in name.split(",")]
     if len(names) > 1 and (len(set(names)) < len(names) or not all(part.startswith("cuda:") for part in names)):
         raise InputError(
-            "several are different GPUs by their numbers, as cuda:0,cuda:1; cuda:all is all of them",
+            "several devices must be different GPUs with numbers, such as cuda:0,cuda:1; cuda:all means all GPUs",
             where=f"{param('device')} {name}",
         )
     return [choose_device(part) for part in names]
@@ -72,7 +72,7 @@ def device_kind(device: str) -> str:
 
 
 def native_precision(device: str) -> str:
-    """Return `bf16` exactly where the device, by its number if it has one, multiplies it natively, else `fp32`."""
+    """Return `bf16` if the device multiplies it natively, otherwise `fp32`."""
     import torch
 
     if device.startswith("cuda"):
@@ -85,19 +85,19 @@ def native_precision(device: str) -> str:
 
 
 def all_threads() -> int:
-    """Return the processor threads that this process may use: its cores, or fewer by OMP_NUM_THREADS.
+    """Return the number of processor threads that this process may use: its cores, or OMP_NUM_THREADS if that is less.
 
-    Processes that torchrun started share them.
+    Processes of torchrun share them.
     """
     count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if local_world_size() > 1:  # OMP_NUM_THREADS=1 is then torchrun's word, not the user's
+    if local_world_size() > 1:  # OMP_NUM_THREADS=1 was then set by torchrun, not by the user
         return max(1, count // local_world_size())
     said = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
     return min(count, int(said)) if said.isdigit() and int(said) else count
 
 
 def set_threads(count: int) -> None:
-    """Use `count` processor threads, or for 0 all that this process may use."""
+    """Use `count` processor threads, or with 0 all that this process may use."""
     import torch
 
     torch.set_num_threads(count or all_threads())

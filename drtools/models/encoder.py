@@ -1,7 +1,4 @@
-"""A dense encoder: a Hugging Face body, pooling and a head.
-
-Loaded from any encoder's folder, saved so that all can load it.
-"""
+"""A dense encoder: a Hugging Face body, pooling and a head."""
 
 from __future__ import annotations
 
@@ -30,9 +27,9 @@ if TYPE_CHECKING:
 
 
 class Encoder(nn.Module):
-    """Token ids -> vectors.
+    """Turns token ids into vectors.
 
-    `folder` is where its weights were loaded from, `rem` the sizes of the relevance module that the body carries.
+    `folder` is the origin of its weights. `rem` has the sizes of the relevance module in the body.
     """
 
     def __init__(
@@ -54,15 +51,15 @@ class Encoder(nn.Module):
         return head_dimension(self.settings, self.body.config.hidden_size)
 
     def of(self, side: str) -> Encoder:
-        """Return itself: the encoder of either side."""
+        """Return self, the encoder of both sides."""
         return self
 
     def side_fingerprints(self) -> dict[str, str]:
         """Return the fingerprint of each side.
 
-        The weights (a REM's too) as they were loaded, the settings as they are.
+        It covers the weights (also of a REM) as they were loaded, and the current settings.
         """
-        assert self.folder is not None, "weights that were never a folder have no fingerprint"
+        assert self.folder is not None, "weights that were never saved have no fingerprint"
         found = fingerprints(self.folder, self.settings)
         if self.rem_fingerprint:
             found |= {
@@ -73,7 +70,7 @@ class Encoder(nn.Module):
         return found
 
     def prepare(self, text: str) -> str:
-        """Return a text as the tokenizer is given it."""
+        """Return a text in the form that the tokenizer gets."""
         return prepare(text, self.tokenizer, self.settings)
 
     def tokenize(self, texts: Sequence[str], side: str) -> Tokens:
@@ -81,11 +78,11 @@ class Encoder(nn.Module):
         return tokenize_texts(self.tokenizer, self.settings, texts, side)
 
     def tokenize_prepared(self, texts: Sequence[str], side: str, longest: int) -> Tokens:
-        """Tokenize prepared texts of a side with its prompt, cut at `longest` tokens, special ones included."""
+        """Tokenize prepared texts of a side with its prompt, cut at `longest` tokens including special tokens."""
         return tokenize_prepared(self.tokenizer, self.settings, texts, side, longest)
 
     def forward(self, token_ids: Tensor, mask: Tensor, prompt_tokens: int = 0) -> Tensor:  # [B, T], [B, T] -> [B, D]
-        """Return float32 vectors; the first `prompt_tokens` of a text are read but not pooled."""
+        """Return float32 vectors. The first `prompt_tokens` tokens of a text are read but not pooled."""
         states = token_states(self.body, token_ids, mask)
         if prompt_tokens:
             mask = mask.clone()

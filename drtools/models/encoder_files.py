@@ -1,4 +1,4 @@
-"""Encoders on the disk: loaded from a folder or a hub's name, and saved so that peers load them too."""
+"""Load encoders from folders, and save them so that other programs can load them too."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import torch
 
 from drtools import reporting, units
 from drtools.errors import InputError
-from drtools.models.bodies import body_class, positions_of, try_body
+from drtools.models.bodies import body_class, check_body, positions_of
 from drtools.models.encoder import Encoder
 from drtools.models.heads import make_head, save_head
 from drtools.models.hub import resolve
-from drtools.models.loading import as_new, load_outline, load_weights, refuse_missing, save_weights
+from drtools.models.loading import load_outline, load_weights, refuse_missing, save_weights, without_truncation
 from drtools.models.lora import has_lora
 from drtools.models.module_files import POOLINGS
 from drtools.models.pair import EncoderPair, halves, router_files
@@ -71,14 +71,14 @@ def load_encoder(
 def load_folder(
     folder: Path, settings: EncoderSettings, trust_remote_code: bool = False, dropout: float | None = None
 ) -> Encoder:
-    """Load the encoder of a folder that is no pair, whose files say `settings`."""
+    """Load the encoder of a folder that is not a pair, with the `settings` that were read from its files."""
     body, tokenizer = load_body(folder, trust_remote_code, dropout)
     _fit(settings, tokenizer, body, folder)
     return Encoder(body, tokenizer, settings, make_head(settings, folder), folder).eval()
 
 
 class TextReader(NamedTuple):
-    """What an encoder reads texts with: all of it but its weights. `positions` is the most tokens of its body."""
+    """The parts of an encoder that read texts, without its weights. `positions` is the body's maximum of tokens."""
 
     tokenizer: PreTrainedTokenizerBase
     settings: EncoderSettings
@@ -87,14 +87,14 @@ class TextReader(NamedTuple):
 
 
 def load_reader(folder: Path, settings: EncoderSettings, trust_remote_code: bool = False) -> TextReader:
-    """Load what the encoder of a folder reads texts with, without its weights."""
+    """Load the parts of an encoder that read texts, without its weights."""
     body, tokenizer = load_outline(folder, body_class, trust_remote_code)
     _fit(settings, tokenizer, body, folder)
     return TextReader(tokenizer, settings, folder, positions_of(body))
 
 
 def _fit(settings: EncoderSettings, tokenizer: PreTrainedTokenizerBase, body: PreTrainedModel, folder: Path) -> None:
-    """Fit a tokenizer and the lengths of settings to each other and the body; report what is odd in the files."""
+    """Adapt tokenizer and lengths to each other and to the body, and report problems in the files."""
     fit_tokenizer(tokenizer, folder, settings.pooling, settings.lower_case)
     longest = positions_of(body)
     if longest:
@@ -118,22 +118,22 @@ def _fit(settings: EncoderSettings, tokenizer: PreTrainedTokenizerBase, body: Pr
 def load_body(
     folder: Path, trust_remote_code: bool = False, dropout: float | None = None
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """Load a body and its tokenizer; safetensors alone are read."""
+    """Load a body and its tokenizer. Only safetensors are read."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(
             0
-        )  # a pooler that the checkpoint lacks is drawn: nothing reads it, but it is saved and fingerprinted
+        )  # seeded, since a missing pooler is drawn; it is never used, but it is saved and fingerprinted
         body, tokenizer, loading = load_weights(folder, body_class, trust_remote_code, dropout)
         refuse_missing([name for name in loading.missing if "pooler" not in name], body, folder)
         check_unused(loading.unexpected, folder, body.config.model_type, architectures=loading.architectures)
-        try_body(body, tokenizer, folder)
+        check_body(body, tokenizer, folder)
     return body, tokenizer
 
 
 def save_encoder(encoder: Encoder | EncoderPair[Encoder], folder: Path) -> dict[str, str]:
-    """Write a folder that Hugging Face, sentence-transformers and this program load with the same vectors.
+    """Write a folder that transformers, sentence-transformers and drtools load with the same vectors.
 
-    A pair's two subfolders are such folders too. Returns the fingerprints of both sides.
+    The two subfolders of a pair are such folders too. Returns the fingerprints of both sides.
     """
     if isinstance(encoder, EncoderPair):
         return _save_pair(encoder, folder)
@@ -143,7 +143,7 @@ def save_encoder(encoder: Encoder | EncoderPair[Encoder], folder: Path) -> dict[
     folder.mkdir(parents=True, exist_ok=True)
     settings = encoder.settings
     save_weights(encoder.body, folder)
-    as_new(encoder.tokenizer).save_pretrained(folder)
+    without_truncation(encoder.tokenizer).save_pretrained(folder)
     _write(
         folder / "1_Pooling" / "config.json",
         {
@@ -166,7 +166,7 @@ def save_encoder(encoder: Encoder | EncoderPair[Encoder], folder: Path) -> dict[
 
 
 def _save_settings(settings: EncoderSettings, folder: Path, same_as: dict[str, str] | None = None) -> None:
-    """Write the files that say lengths and prompts, and whose vectors these meet or are."""
+    """Write the files with lengths, prompts and the fingerprints of related encoders."""
     longest = max(settings.max_tokens(side) for side in SIDES if side not in settings.inherited)
     _write(folder / "sentence_bert_config.json", {"max_seq_length": longest, "do_lower_case": settings.lower_case})
     prompts = {"query": settings.query_prompt, "document": settings.document_prompt}
@@ -184,17 +184,17 @@ def _save_settings(settings: EncoderSettings, folder: Path, same_as: dict[str, s
 
 
 def copy_pair(pair: EncoderPair[Encoder], folder: Path) -> dict[str, str]:
-    """Write a pair as it was loaded: vectors that were made with its encoders go on belonging to it.
+    """Write a pair as it was loaded, so that vectors of its encoders still belong to it.
 
-    Its sides keep their fingerprints, though transformers writes the files of each anew.
+    The sides keep their fingerprints although transformers writes other bytes.
     """
     return _save_pair(pair, folder, pair.side_fingerprints())
 
 
 def _save_pair(pair: EncoderPair[Encoder], folder: Path, originals: dict[str, str] | None = None) -> dict[str, str]:
-    """Write both subfolders, each of which knows the other's fingerprint, and the files for both together.
+    """Write both subfolders, each with the fingerprint of the other, and the files of the pair.
 
-    With the fingerprints of `originals` the sides are copies of these.
+    With the fingerprints of `originals`, the sides are written as copies of these.
     """
     for half in halves(pair):
         half.settings.inherited = {}

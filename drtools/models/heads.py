@@ -1,7 +1,4 @@
-"""What stands between the pooled states and the vector: dense layers, LayerNorm, normalization.
-
-Made, read and written.
-"""
+"""The head of an encoder: dense layers, LayerNorm and normalization between the pooled states and the vector."""
 
 from __future__ import annotations
 
@@ -27,12 +24,12 @@ MODULES = {
     "dense": "Dense",
     "layer-norm": "LayerNorm",
     "normalize": "Normalize",
-}  # our word: sentence-transformers' module
-DEVIATION = 0.02  # of a new linear layer's weights, as BERT and RoBERTa begin
+}  # our name: the module of sentence-transformers
+DEVIATION = 0.02  # of the weights of a new linear layer, as in BERT and RoBERTa
 
 
 def apply_head(head: nn.Module, pooled: Tensor) -> Tensor:  # [B, D] -> [B, D']
-    """Return the vectors of pooled states, each the same bits whatever else is in the batch."""
+    """Return the vectors of pooled states. Their bits do not depend on the rest of the batch."""
     missing = max(0, LEAST_ROWS - len(pooled))
     vectors: Tensor = head(torch.cat([pooled, pooled[-1:].expand(missing, -1)]) if missing else pooled)
     return vectors[: len(pooled)] if missing else vectors
@@ -59,7 +56,7 @@ class Normalize(nn.Module):
 
 
 def make_head(settings: EncoderSettings, folder: Path | None = None) -> nn.Sequential:
-    """Make the layers that settings list, with the weights of a folder, if one is given."""
+    """Make the layers that settings list, with the weights in a folder if one is given."""
     layers: list[nn.Module] = []
     for description in settings.head:
         if description["kind"] == "normalize":
@@ -89,7 +86,7 @@ def make_head(settings: EncoderSettings, folder: Path | None = None) -> nn.Seque
 
 
 def _load_layer(layer: nn.Linear | nn.LayerNorm, folder: Path) -> None:
-    """Give a layer the weights in its folder; tensors that it has no place for, or lacks, are refused by name."""
+    """Load the weights of a layer from its folder. Raises InputError for unexpected or missing tensors."""
     state = _layer_state(folder)
     prefix = "norm" if isinstance(layer, nn.LayerNorm) else "linear"
     own = {f"{prefix}.{name}": value.shape for name, value in layer.state_dict().items()}
@@ -116,17 +113,17 @@ def _layer_state(folder: Path) -> dict[str, Tensor]:
             "no model.safetensors was found",
             where=folder,
             remedy=(
-                f"convert pickled weights with `drtools import-model {folder.parent} -o FOLDER`, and name that folder"
+                f"convert pickled weights with `drtools import-model {folder.parent} -o FOLDER`, and pass that folder"
             ),
         )
     return read_tensors(folder / "model.safetensors")
 
 
 def save_head(head: nn.Sequential, settings: EncoderSettings, folder: Path, size: int) -> list[tuple[str, str]]:
-    """Write each layer's folder, named as sentence-transformers names them; return their (path, module).
+    """Write a folder for each layer, named as in sentence-transformers. Returns their (path, module).
 
-    `size` is that of the pooled states. A truncation behind all layers is no module (`truncate_dim` says it); one ahead
-    of a layer is written as the linear layer that it is.
+    `size` is the size of the pooled states. A truncation after all layers is not a module but `truncate_dim`. A
+    truncation before a layer is written as a linear layer.
     """
     layers: list[nn.Module] = [layer for layer in head if isinstance(layer, nn.Linear | nn.LayerNorm)]
     modules = []

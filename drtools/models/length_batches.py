@@ -1,4 +1,4 @@
-"""Batches of texts of like length, filled to a budget of tokens and not to a count, so that little is padding."""
+"""Batches of texts of similar length, limited by a number of tokens instead of texts, with little padding."""
 
 from collections.abc import Iterator
 
@@ -6,7 +6,7 @@ import numpy as np
 
 
 def batches_by_length(lengths: np.ndarray, batch_tokens: int) -> Iterator[np.ndarray]:  # [N] -> rows [B] at a time
-    """Yield rows, longest texts first, so many that rows x longest stays within `batch_tokens` (at least one row)."""
+    """Yield rows, longest texts first. A batch has at least one row, and rows x longest is at most `batch_tokens`."""
     order = np.argsort(-lengths, kind="stable")
     start = 0
     while start < len(order):
@@ -16,9 +16,9 @@ def batches_by_length(lengths: np.ndarray, batch_tokens: int) -> Iterator[np.nda
 
 
 def batches_of_one_length(lengths: np.ndarray, batch_tokens: int) -> Iterator[np.ndarray]:  # [N] -> rows [B] at a time
-    """Yield rows whose texts have the same length, longest texts first, within `batch_tokens` (one row at the least).
+    """Yield rows whose texts have the same length, longest texts first, within `batch_tokens` (at least one row).
 
-    Nothing is padding.
+    There is no padding.
     """
     order = np.argsort(-lengths, kind="stable")
     firsts = np.flatnonzero(np.diff(lengths[order], prepend=-1))

@@ -1,10 +1,11 @@
 """A lexical encoder (Lambda) without attention.
 
-The vector of a text is the sum of its terms' rows, each with its BM25 weight.
+The vector of a text is the sum of the rows of its terms, weighted with BM25.
 
-A projection's rows are random signs, drawn by a hash of (seed, term): inner products are BM25 scores up to noise that
-shrinks with the square root of the dimension (Johnson and Lindenstrauss; signs by Achlioptas 2003). A static encoder
-has rows fitted to a corpus, see `drtools.methods.spar.static_rows`, and random ones for terms that the corpus lacks.
+The rows of a projection are random signs, drawn from a hash of (seed, term). Inner products are BM25 scores with noise,
+which decreases with the square root of the dimension (Johnson and Lindenstrauss; signs by Achlioptas 2003). A static
+encoder has rows that were fitted to a corpus (`drtools.methods.spar.static_rows`), and random rows for terms that are
+not in the corpus.
 """
 
 from __future__ import annotations
@@ -32,17 +33,17 @@ from drtools.outputs.fingerprints import digest
 from drtools.outputs.records import COUNT, NUMBER, TEXT, WHOLE, Kind, one_of
 
 FILE = "lexical.safetensors"
-NO_LIMIT = 2**31 - 1  # terms: no text is cut
-# [ours] of a fitted encoder's rows for terms without one: a match counts fully, and between two texts that share none
-# the noise is a tenth of a term's weight; the document's row is the larger one, for a document has few such terms
+NO_LIMIT = 2**31 - 1  # terms; no text is cut
+# [ours] for terms without a fitted row: a match counts fully, and between two texts that share none, the noise is a
+# tenth of a term's weight; the document's row is the larger one, since a document has few such terms
 UNSEEN_NOISE = 0.1
 
 
 @dataclass
 class LexicalSettings:
-    """How terms are made and weighed.
+    """Settings of a lexical encoder.
 
-    The analyzer's language, BM25's constants, what was counted in the corpus, the random rows.
+    These are the language of the analyzer, the constants of BM25, statistics of the corpus, and the random rows.
     """
 
     encoder: str  # projection or static
@@ -53,7 +54,7 @@ class LexicalSettings:
     documents: int
     mean_length: float
     seed: int
-    title_separator: str  # of the texts that were counted
+    title_separator: str  # in the texts that were counted
 
 
 LEXICAL: dict[str, Kind] = {
@@ -66,9 +67,9 @@ LEXICAL: dict[str, Kind] = {
 
 
 def random_signs(keys: np.ndarray, dimension: int, seed: int) -> np.ndarray:  # int64 [U] -> float32 [U, D]
-    """Return each key's row of length 1, of signs that depend on (seed, key) alone.
+    """Return a row of length 1 for each key, with signs that depend only on (seed, key).
 
-    64 of them from each hash (SplitMix64) of a counter.
+    Each hash (SplitMix64) of a counter gives 64 signs.
     """
     with np.errstate(over="ignore"):
         state = keys.astype(np.uint64)[:, None] + np.uint64(seed * 0xD1342543DE82EF95 % 2**64)
@@ -84,10 +85,10 @@ def random_signs(keys: np.ndarray, dimension: int, seed: int) -> np.ndarray:  # 
 class LexicalEncoder(nn.Module):
     """One side (`query` or `document`) of a lexical encoder.
 
-    `tokenizer` is its analyzer, `known` the keys of the terms that it met.
+    `tokenizer` is its analyzer, `known` has the keys of terms that were seen.
 
-    `statistics` holds sorted `keys` int64 [T] with `frequencies` [T], and of a static encoder sorted `row_keys` [R]
-    with the rows of this side [R, D].
+    `statistics` holds sorted `keys` int64 [T] with `frequencies` [T]. For a static encoder, it also holds sorted
+    `row_keys` [R] with the rows of this side [R, D].
     """
 
     row_keys: Tensor
@@ -113,12 +114,12 @@ class LexicalEncoder(nn.Module):
         )
 
     def of(self, side: str) -> LexicalEncoder:
-        """Return itself, for its own side."""
+        """Return self, for its own side."""
         assert side == self.side
         return self
 
     def tokenize(self, texts: Sequence[str], side: str) -> WeightedTerms:
-        """Analyze texts of the encoder's side and weigh their terms; a text without a term counts as empty."""
+        """Analyze texts of the encoder's side and weight their terms. A text without a term counts as empty."""
         encoder = self.of(side)
         terms = count_by_part(encoder.tokenizer, texts, encoder.known)
         return WeightedTerms(
@@ -135,7 +136,7 @@ class LexicalEncoder(nn.Module):
     def weights(
         self, keys: np.ndarray, counts: np.ndarray, lengths: np.ndarray
     ) -> np.ndarray:  # [P] thrice -> float32 [P]
-        """Return BM25's weights of terms that stand `counts` times in texts of so many terms.
+        """Return the BM25 weights of terms with `counts` occurrences in texts of given `lengths`.
 
         Each side has the square root of idf.
         """
@@ -152,7 +153,7 @@ class LexicalEncoder(nn.Module):
         return np.where(self.keys[places] == keys, self.frequencies[places], 0)
 
     def forward(self, keys: Tensor, weights: Tensor) -> Tensor:  # int64 [B, T], float32 [B, T] -> [B, D]
-        """Return the weighted sums of the terms' rows, in float32."""
+        """Return the weighted sums of the rows of terms, in float32."""
         terms, places = keys.unique(return_inverse=True)
         return nn.functional.embedding_bag(places, self._rows_of(terms), per_sample_weights=weights, mode="sum")
 
@@ -174,7 +175,7 @@ class LexicalEncoder(nn.Module):
 def load_lexical(
     folder: Path, side: str, analyzer: Callable[[str], TermLists], known: dict[str, int]
 ) -> LexicalEncoder:
-    """Load one side of a lexical encoder; `analyzer(language)` makes what turns texts into lists of terms."""
+    """Load one side of a lexical encoder. `analyzer(language)` returns a function from texts to lists of terms."""
     settings = read_lexical_settings(folder)
     try:
         statistics = read_tensors(folder / FILE, lambda name: not name.endswith("_rows") or name.startswith(side))
@@ -196,7 +197,7 @@ def load_lexical(
 
 
 def read_lexical_settings(folder: Path) -> LexicalSettings:
-    """Read a lexical folder's drtools.json; InputError if it is another model's."""
+    """Read the drtools.json of a lexical encoder. Raises InputError if it is of another model."""
     assert is_lexical(folder)
     kept = read_json(folder / OURS, LEXICAL)
     names = {field.name for field in dataclasses.fields(LexicalSettings)}
@@ -211,7 +212,7 @@ def read_lexical_settings(folder: Path) -> LexicalSettings:
 
 
 def save_lexical(folder: Path, settings: LexicalSettings, statistics: dict[str, np.ndarray]) -> dict[str, str]:
-    """Write a lexical encoder's folder; return the fingerprints of its sides."""
+    """Write the folder of a lexical encoder. Returns the fingerprints of its sides."""
     folder.mkdir(parents=True, exist_ok=True)
     save_file({name: np.ascontiguousarray(array) for name, array in statistics.items()}, folder / FILE)
     (folder / OURS).write_text(
@@ -221,6 +222,6 @@ def save_lexical(folder: Path, settings: LexicalSettings, statistics: dict[str, 
 
 
 def lexical_fingerprints(folder: Path) -> dict[str, str]:
-    """Return {"query": ..., "document": ...}: the statistics, the rows and every setting, and the side."""
+    """Return {"query": ..., "document": ...}, fingerprints of the statistics, the rows, all settings and the side."""
     common = [weights_fingerprint(folder), read_json(folder / OURS)]
     return {side: digest([*common, side]) for side in SIDES}

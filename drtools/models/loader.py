@@ -1,4 +1,4 @@
-"""One loader for every way to name an encoder: a model, a pair, a body with a REM, a lexical encoder."""
+"""The loader of encoders, for a model, a pair, a body with a REM, or a lexical encoder."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ def load_for_encoding(
 def load_for_encoding(
     spec: EncoderSpec, computing: Compute, side: str | None = None
 ) -> Encoder | LexicalEncoder | EncoderPair[Encoder] | EncoderPair[LexicalEncoder]:
-    """Load the encoder that a specification names, a lexical one too, on its device and in its precision.
+    """Load the encoder of a specification, also a lexical one, on its device and in its precision.
 
-    A REM becomes part of the weights, as far as the body has room for it.
+    A REM is folded into the weights as far as the body allows.
     """
     if computing.device == "cpu":
         os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", KEPT_SHAPES)
@@ -60,24 +60,25 @@ def load_named(
     rem: Literal["fold", "must-fold", "keep"] = "keep",
     folders: dict[str, Path] | None = None,
 ) -> Encoder | EncoderPair[Encoder]:
-    """Load the encoder that a specification names, with what it sets about it, in float32 and in eval mode.
+    """Load the encoder of a specification, with its lengths and prompts, in float32 and eval mode.
 
-    With a `side` (`query` or `document`) only that side's encoder of a pair is loaded; it has the fingerprint of the
-    other. An encoder that was made for the other side is refused. `dropout` replaces the body's own. `rem` says what
-    becomes of a REM: it becomes part of the weights (`fold`), also where that is refused unless a plain body comes of
-    it (`must-fold`), or it stays beside them to be trained, with the same refusal (`keep`). `folders` are those of the
-    sides, for a caller that has looked the names up.
+    With a `side` (`query` or `document`), only the encoder of that side of a pair is loaded; it keeps the fingerprint
+    of the other. `dropout` replaces the dropout of the body. A REM is folded into the weights with `fold` and
+    `must-fold`, and stays separate for training with `keep`. `must-fold` and `keep` raise InputError if folding does
+    not give a plain body. `folders` are the folders of the sides, if the caller has already resolved the names.
+
+    Raises InputError for an encoder that was made for the other side.
     """
     files = read_encoder(spec, side, folders)
     encoder = _load_files(files, side, spec, dropout)
     if spec.rem:
-        assert isinstance(encoder, Encoder), "no REM is put on a pair"
+        assert isinstance(encoder, Encoder), "a pair has no REM"
         load_rem(encoder, Path(spec.rem))
         if rem != "fold":
             check_folds(encoder)
     set_lengths_and_prompts(encoder, spec)
     if spec.rem and rem != "keep":
-        assert isinstance(encoder, Encoder), "no REM is put on a pair"
+        assert isinstance(encoder, Encoder), "a pair has no REM"
         fold_rem(encoder)
     return encoder
 
@@ -85,7 +86,7 @@ def load_named(
 def _load_files(
     files: EncoderFiles, side: str | None, spec: EncoderSpec, dropout: float | None
 ) -> Encoder | EncoderPair[Encoder]:
-    """Load what was read, as its files have it."""
+    """Load an encoder from its files, with the settings in them."""
     folders, settings = files
     if not files.is_pair:
         return load_folder(folders["query"], next(iter(settings.values())), spec.trust_remote_code, dropout)
@@ -101,24 +102,24 @@ def _load_files(
 
 
 def known_fingerprints(encoder: Encoder | LexicalEncoder, flags: EncoderSpec) -> dict[str, str]:
-    """Return the fingerprints, by side, by which an encoder of queries is known to belong to vectors of documents.
+    """Return the fingerprints, by side, that show whether a query encoder belongs to vectors of documents.
 
-    An encoder that names another one for its documents belongs to vectors of that one alone. A query prompt of the
-    flags is left out: who searches with another prompt than the encoder's own still searches with that encoder.
+    An encoder that names a separate document encoder belongs only to vectors of that one. A query prompt in the
+    specification is left out, since a search with another prompt still uses the same encoder.
     """
     known = encoder.side_fingerprints()
     if "document" in encoder.settings.inherited:
         return {"document": known["document"]}
     if flags.query_prompt is None or flags.rem or not isinstance(encoder, Encoder):
         return known
-    assert encoder.folder is not None, "it was loaded from one"
+    assert encoder.folder is not None, "it was loaded from a folder"
     own = read_settings(encoder.folder, flags.pooling).query_prompt
     settings = dataclasses.replace(encoder.settings, query_prompt=own)
     return known | {"query": fingerprints(encoder.folder, settings)["query"]}
 
 
 def check_title_separator(encoder: Encoder | LexicalEncoder, title_separator: str) -> None:
-    """Refuse to give a lexical encoder other texts of documents than those that were counted for it."""
+    """Raise InputError if a lexical encoder was made with another title separator."""
     if isinstance(encoder, LexicalEncoder) and encoder.terms.title_separator != title_separator:
         made = encoder.terms.title_separator
         raise InputError(
@@ -131,7 +132,7 @@ def check_title_separator(encoder: Encoder | LexicalEncoder, title_separator: st
 def _load_lexical(
     folder: Path, flags: EncoderSpec, computing: Compute, side: str | None
 ) -> LexicalEncoder | EncoderPair[LexicalEncoder]:
-    """Load a lexical encoder with Lucene's analyzer; what flags set about a body's encoder has no meaning for it."""
+    """Load a lexical encoder with Lucene's analyzer. Raises InputError for settings that only dense encoders have."""
     for name in ("rem", "pooling", "max_query_tokens", "max_document_tokens", "query_prompt", "document_prompt"):
         if getattr(flags, name) is not None:
             raise InputError(
@@ -147,9 +148,9 @@ def _load_lexical(
 
 
 def set_lengths_and_prompts(encoder: Encoder | EncoderPair[Encoder], spec: EncoderSpec) -> None:
-    """Set what a specification says of lengths and prompts.
+    """Set the lengths and prompts of a specification.
 
-    InputError for a length beyond the body's positions, or without room for a text.
+    Raises InputError for a length that is beyond the body's positions or leaves no room for a text.
     """
     for half in halves(encoder):
         longest, special = positions_of(half.body), half.tokenizer.num_special_tokens_to_add()

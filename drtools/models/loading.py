@@ -1,4 +1,4 @@
-"""Loading a Hugging Face model and its tokenizer from a folder, and writing them: bodies and classifiers alike."""
+"""Load and save a Hugging Face model (a body or a classifier) and its tokenizer."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class Loading(NamedTuple):
-    """What of a checkpoint and a model did not meet: tensors that each lacks, by name, and the checkpoint's classes."""
+    """Differences between a checkpoint and a model: missing and unexpected tensors, and the checkpoint's classes."""
 
     missing: list[str]
     unexpected: list[str]
@@ -39,10 +39,10 @@ def load_weights(
     dropout: float | None = None,
     **changes: object,
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, Loading]:
-    """Load a Hugging Face model by the class that `class_of` chooses for its configuration, and its tokenizer.
+    """Load a Hugging Face model, with the class that `class_of` returns for its configuration, and its tokenizer.
 
-    `changes` are made to the configuration. Tensors that the weights lack begin at random; the caller decides which
-    may. Safetensors alone are read.
+    `changes` are set in the configuration. Missing tensors are drawn at random; the caller decides which may be
+    missing. Only safetensors are read.
     """
     _quietly()
     refuse_adapter(folder)
@@ -50,7 +50,7 @@ def load_weights(
         raise InputError(
             "no .safetensors weights were found",
             where=folder,
-            remedy=f"convert pickled weights with `drtools import-model {folder} -o FOLDER`, and name that folder",
+            remedy=f"convert pickled weights with `drtools import-model {folder} -o FOLDER`, and pass that folder",
         )
     check_shards(folder)
     check_files(folder)
@@ -59,8 +59,8 @@ def load_weights(
             config, renamed, architectures = _read_config(folder, trust_remote_code, **changes)
             own_dropout = {} if dropout is None else _set_dropout(config, dropout, folder)
             if hasattr(config, "use_cache"):
-                config.use_cache = False  # of keys and values, to continue a text: memory that nothing here would read
-            config.return_dict = True  # transformers 4 wrote false into some files, and outputs would have no names
+                config.use_cache = False  # keys and values for continuing a text, which is never done here
+            config.return_dict = True  # transformers 4 wrote false into some files; outputs would be tuples
             model, loading = class_of(config, folder).from_pretrained(
                 folder,
                 key_mapping=renamed or None,
@@ -68,17 +68,17 @@ def load_weights(
                 dtype=torch.float32,
                 use_safetensors=True,
                 trust_remote_code=trust_remote_code,
-                ignore_mismatched_sizes=True,  # they are refused below, by name
+                ignore_mismatched_sizes=True,  # refused below, with their names
                 output_loading_info=True,
             )
     except (InputError, MemoryError):
         raise
-    except Exception as error:  # what a damaged file makes of each family is an error of its own
-        if "allocate" in str(error):  # torch's, of memory
+    except Exception as error:  # each family raises its own errors for a damaged file
+        if "allocate" in str(error):  # torch is out of memory
             raise
         raise _not_loaded(folder, error) from None
     _refuse_other_shapes(loading["mismatched_keys"], model, folder)
-    if renamed:  # or transformers would give them their old names again when it saves
+    if renamed:  # otherwise transformers would save them under their old names
         vars(model).pop("_weight_conversions", None)
     align_weights(model)
     model.own_dropout = own_dropout
@@ -92,7 +92,7 @@ def load_outline(
     class_of: Callable[[PreTrainedConfig, Path], type[_BaseAutoModelClass]],
     trust_remote_code: bool = False,
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """Load a Hugging Face model's tokenizer, beside the model with the shapes of its tensors but without numbers."""
+    """Load the tokenizer of a Hugging Face model, and the model with shapes but without numbers."""
     _quietly()
     refuse_adapter(folder)
     try:
@@ -107,7 +107,7 @@ def load_outline(
 def _read_config(
     folder: Path, trust_remote_code: bool, **changes: object
 ) -> tuple[PreTrainedConfig, dict[str, str], list[str]]:
-    """Return the configuration to load a model by, how its tensors are renamed, and the checkpoint's classes."""
+    """Return the configuration to load a model with, the renaming of its tensors, and the checkpoint's classes."""
     from transformers import AutoConfig
 
     if not trust_remote_code:
@@ -122,18 +122,18 @@ def _not_loaded(folder: Path, error: Exception) -> InputError:
 
 
 def load_tokenizer(model: PreTrainedModel, folder: Path, trust_remote_code: bool) -> PreTrainedTokenizerBase:
-    """Load a model's tokenizer, with a padding token; one that does not belong to the model is refused."""
+    """Load a model's tokenizer, with a padding token. Raises InputError if it does not belong to the model."""
     from transformers import AutoTokenizer
 
-    tokenizer_config(folder)  # which checks it: transformers takes any value, and fails where it uses it
+    tokenizer_config(folder)  # checks its values; transformers accepts any value and fails where it uses it
     try:
         with only_trusted_code(trust_remote_code):
             tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
-    except Exception as error:  # without its files each family fails in its own way
+    except Exception as error:  # each family raises its own errors for missing files
         raise InputError(
             f"its tokenizer could not be loaded ({' '.join(str(error).split())[:200]})",
             where=folder,
-            remedy="put the tokenizer.json that belongs to the weights beside them",
+            remedy="copy the tokenizer.json that belongs to the weights into the folder",
         ) from error
     check_tokenizer(tokenizer, model, folder)
     if tokenizer.pad_token_id is None:
@@ -143,20 +143,20 @@ def load_tokenizer(model: PreTrainedModel, folder: Path, trust_remote_code: bool
                 where=folder,
                 remedy="add one to tokenizer_config.json",
             )
-        tokenizer.pad_token = tokenizer.eos_token  # masked out, so which one it is does not matter
+        tokenizer.pad_token = tokenizer.eos_token  # any token will do, since padding is masked
     return tokenizer
 
 
 def _refuse_other_shapes(
     mismatched: Collection[tuple[str, Sequence[int], Sequence[int]]], model: PreTrainedModel, folder: Path
 ) -> None:
-    """Refuse tensors (name, shape in the weights, shape in the model) that do not fit the configuration."""
+    """Raise InputError for tensors whose shape differs: (name, shape in the weights, shape in the model)."""
     if mismatched:
         name, found, expected = min(mismatched, key=lambda each: str(each[0]))
         raise InputError(
             (
-                f"the weights hold {units.counted(len(mismatched), 'tensor')} of another shape than its config.json "
-                f"asks of a {model.config.model_type} model (first: {name}, found {list(found)}"
+                f"the weights hold {units.counted(len(mismatched), 'tensor')} whose shape differs from its config.json "
+                f"for a {model.config.model_type} model (first: {name}, found {list(found)}"
             ),
             where=folder,
             expected=f"{list(expected)})",
@@ -165,7 +165,7 @@ def _refuse_other_shapes(
 
 
 def refuse_missing(missing: list[str], model: PreTrainedModel, folder: Path) -> None:
-    """Refuse weights that lack tensors which may not begin at random."""
+    """Raise InputError for missing tensors that may not be drawn at random."""
     if missing:
         raise InputError(
             (
@@ -177,8 +177,8 @@ def refuse_missing(missing: list[str], model: PreTrainedModel, folder: Path) -> 
 
 
 def save_weights(model: PreTrainedModel, folder: Path) -> None:
-    """Write a Hugging Face model, with its own dropout in place of what `load_weights` was asked for."""
-    own = getattr(model, "own_dropout", {})  # a model made elsewhere has none
+    """Write a Hugging Face model, with the dropout that its files had when it was loaded."""
+    own = getattr(model, "own_dropout", {})  # models that were not loaded here have none
     asked = {name: getattr(model.config, name) for name in own}
     _set_all(model.config, own)
     model.save_pretrained(folder)
@@ -190,11 +190,11 @@ def _set_all(config: PreTrainedConfig, values: dict[str, float]) -> None:
         setattr(config, name, value)
 
 
-def as_new(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
-    """Return a copy without the truncation that tokenizing set, so that use changes no file and no fingerprint."""
-    tokenizer = copy.deepcopy(tokenizer)  # a thread may be tokenizing with the one that is in use
+def without_truncation(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
+    """Return a copy without the truncation that tokenizing set, so that use does not change files and fingerprints."""
+    tokenizer = copy.deepcopy(tokenizer)  # a thread may be using the original
     if tokenizer.truncation_side != "right":
-        tokenizer.init_kwargs["truncation_side"] = tokenizer.truncation_side  # or it would be lost with the truncation
+        tokenizer.init_kwargs["truncation_side"] = tokenizer.truncation_side  # otherwise lost with the truncation
     if tokenizer.is_fast:
         tokenizer.backend_tokenizer.no_truncation()
         tokenizer.backend_tokenizer.no_padding()
@@ -202,7 +202,7 @@ def as_new(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
 
 
 def _quietly() -> None:
-    """Keep transformers' own notes and bars from a user who did not ask for them."""
+    """Turn off transformers' messages and progress bars."""
     from transformers.utils import logging
 
     logging.set_verbosity_error()
@@ -211,9 +211,9 @@ def _quietly() -> None:
 
 
 def _set_dropout(config: PreTrainedConfig, dropout: float, folder: Path) -> dict[str, float]:
-    """Set every dropout of a configuration that is a number (the names differ between families).
+    """Set each numeric dropout in a configuration; the names differ between families.
 
-    Return what they were.
+    Returns the old values.
     """
     own = {
         name: value

@@ -1,12 +1,13 @@
-"""Long texts -> tokens, in memory that grows with the tokens that are kept and not with the text.
+"""Tokenize long texts with memory that grows with the tokens that are kept, not with the text.
 
-Tokenizers hold about 30 bytes for each character that they read. So texts are tokenized a million characters at a time,
-and where only the first tokens of a text are kept, only its head is read: up to a space after a letter or digit, far
-beyond what the tokens should need, and further if the head has too few of them.
+Tokenizers need about 30 bytes for each character. So texts are tokenized a million characters at a time. If only the
+first tokens of a text are kept, only its head is read: up to a space after a letter or digit, with far more characters
+than the tokens should need, and more again if the head has too few tokens.
 
-The head's tokens are the whole text's first tokens, for heads are used where no token depends on what follows such a
-space: the normalizer looks at single characters and their neighbours, the pre-tokenizer matches from left to right, and
-either it splits at the space, or no token of the vocabulary reaches over one. Other tokenizers read texts whole.
+Heads are used only if no token depends on the text after such a space, so that the tokens of the head are the first
+tokens of the text. This holds if the normalizer looks only at characters and their neighbours, the pre-tokenizer
+matches from left to right, and either it splits at the space or no token of the vocabulary contains one. Other
+tokenizers read whole texts.
 """
 
 from __future__ import annotations
@@ -23,26 +24,26 @@ if TYPE_CHECKING:
     from tokenizers import Encoding, Tokenizer
     from transformers import PreTrainedTokenizerBase
 
-CHARACTERS_A_TOKEN = 16  # [ours] of a first head; English has 4 to 5
-FURTHER = 8  # [ours] times as many in the next
+CHARACTERS_A_TOKEN = 16  # [ours] in a first head; English has 4 to 5
+FURTHER = 8  # [ours] factor for the next head
 CHARACTERS_A_BATCH = 1 << 20
 CUT = re.compile(r"[^\W_](?= )")
 NORMALIZERS = {
     *("BertNormalizer", "NFC", "NFD", "NFKC", "NFKD", "Nmt", "Precompiled"),
     *("Lowercase", "StripAccents", "Strip", "Prepend", "ByteLevel"),
 }
-BLANKS = (" {2,}", r"\s+")  # regular expressions of a Replace that read no further than white space
+BLANKS = (" {2,}", r"\s+")  # expressions of a Replace that only match white space
 PRE_TOKENIZERS = {
     *("BertPreTokenizer", "Whitespace", "WhitespaceSplit", "Metaspace", "ByteLevel"),
     *("Split", "Punctuation", "Digits"),
 }
-LOOKS_FURTHER = re.compile(r"\$|\\[zZG]|\(\?(?!i?:)")  # in a pattern: its end of text, and what looks ahead or behind
-AT_THE_END = r"\s+(?!\S)"  # looks ahead, but by one character and past white space alone
-BEGIN = re.compile(r"^(\(\?i?:)?( \?|\\s[*+]|\[\^[^\]]*\]\?)?")  # of an alternative
-NO_SPACE = re.compile(r"\[\^\\s[^\]]*\]")  # a class of what is neither white space nor something else
+LOOKS_FURTHER = re.compile(r"\$|\\[zZG]|\(\?(?!i?:)")  # in a pattern: end of text, lookahead and lookbehind
+AT_THE_END = r"\s+(?!\S)"  # looks ahead by one character, only after white space
+BEGIN = re.compile(r"^(\(\?i?:)?( \?|\\s[*+]|\[\^[^\]]*\]\?)?")  # the start of an alternative
+NO_SPACE = re.compile(r"\[\^\\s[^\]]*\]")  # a class that excludes white space
 MAY_BE_A_SPACE = re.compile(r" |\.|\\[sWDHPX]|\\p\{\^?Z|\[\^(?!\\s)")
-MARKS = ("▁", "Ġ")  # how vocabularies write a space
-OVER_A_SPACE = re.compile(r"[^\sĊčĉĠ▁][Ġ▁ ]")  # in a token; byte-level vocabularies write white space as ĊčĉĠ
+MARKS = ("▁", "Ġ")  # a space in vocabularies
+OVER_A_SPACE = re.compile(r"[^\sĊčĉĠ▁][Ġ▁ ]")  # in a token; ĊčĉĠ are white space in byte-level vocabularies
 
 
 def encode_each(
@@ -54,7 +55,7 @@ def encode_each(
 ) -> Iterator[tuple[Encoding, bool]]:
     """Yield the encoding of each text by a fast tokenizer, cut at `longest` tokens if given, and whether it was cut.
 
-    Without `with_offsets` encodings do not say where a token stands in the text, which is faster.
+    Without `with_offsets`, encodings do not have the positions of tokens in the text, which is faster.
     """
     backend = tokenizer.backend_tokenizer
     backend.no_padding()
@@ -81,10 +82,10 @@ def encode_each(
 def token_arrays(
     tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], with_words: bool = False
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield the tokens int32 [T] of each whole text by a fast tokenizer, without special ones around them.
+    """Yield the tokens int32 [T] of each whole text by a fast tokenizer, without special tokens around them.
 
-    With `with_words` also the number of each token's word int64 [T], in ascending order; a special token in a text is a
-    word with a number below 0. Long texts are read in parts where that makes the same tokens and words.
+    With `with_words`, also yields the number of each token's word int64 [T], in ascending order. A special token in a
+    text is a word with a number below 0. Long texts are read in parts if this gives the same tokens and words.
     """
     joins = any(len(text) > 2 * CHARACTERS_A_BATCH for text in texts) and reads_parts(tokenizer)
     parts = [_parts_of(text) if joins else [text] for text in texts]
@@ -92,7 +93,7 @@ def token_arrays(
     read = encode_each(tokenizer, given, None, special=False, with_offsets=with_words)
     for each in parts:
         ids, words, place, count = [], [], 0, 0
-        for _, (encoding, _) in zip(each, read, strict=False):  # zip asks `each` first, and takes no more of the others
+        for _, (encoding, _) in zip(each, read, strict=False):  # zip advances `each` first, and then stops
             ids.append(np.array(encoding.ids, np.int32))
             if with_words:
                 numbers = (
@@ -104,7 +105,7 @@ def token_arrays(
 
 
 def _parts_of(text: str) -> list[str]:
-    """Return a text in parts of about so many characters, each but the last with a letter or digit at its end."""
+    """Split a text into parts of about the same size. All parts but the last end with a letter or digit."""
     parts, begin = [], 0
     while len(text) - begin > 2 * CHARACTERS_A_BATCH and (found := CUT.search(text, begin + CHARACTERS_A_BATCH)):
         parts.append(text[begin : found.end()])
@@ -113,7 +114,7 @@ def _parts_of(text: str) -> list[str]:
 
 
 def batches_of(texts: Sequence[str], first: int | None = None) -> Iterator[Sequence[str]]:
-    """Yield texts in parts of so many characters; of each text no more than twice `first` count."""
+    """Yield texts in batches of limited size. A text counts with at most twice `first` characters."""
     begin = size = 0
     for at, text in enumerate(texts):
         if size > CHARACTERS_A_BATCH:
@@ -125,7 +126,7 @@ def batches_of(texts: Sequence[str], first: int | None = None) -> Iterator[Seque
 
 
 def head_of(tokenizer: PreTrainedTokenizerBase, text: str, longest: int) -> str:
-    """Return a text's head that has more than `longest` tokens, special ones aside, or the text if there is none."""
+    """Return the head of a text with more than `longest` tokens, without special ones, or the text if there is none."""
     size = CHARACTERS_A_TOKEN * (longest + 1)
     if len(text) <= 2 * size or not tokenizer.is_fast or not reads_heads(tokenizer):
         return text
@@ -138,7 +139,7 @@ def head_of(tokenizer: PreTrainedTokenizerBase, text: str, longest: int) -> str:
 
 
 def _head(text: str, size: int | None) -> str:
-    """Return the start of a text, up to the first place from `size` characters on where it can be cut."""
+    """Return the start of a text, up to the first possible cut after `size` characters."""
     if size is None or len(text) <= 2 * size:
         return text
     found = CUT.search(text, size)
@@ -146,7 +147,7 @@ def _head(text: str, size: int | None) -> str:
 
 
 def reads_heads(tokenizer: PreTrainedTokenizerBase) -> bool:
-    """Return whether a fast tokenizer makes of a text's head the first tokens that it makes of the text."""
+    """Return whether a fast tokenizer gives the same first tokens for the head of a text as for the text."""
     backend = tokenizer.backend_tokenizer
     if tokenizer.truncation_side != "right":
         return False
@@ -154,7 +155,7 @@ def reads_heads(tokenizer: PreTrainedTokenizerBase) -> bool:
         return False
     try:
         normalizers, pre_tokenizers = _parts(backend.normalizer), _parts(backend.pre_tokenizer)
-    except Exception:  # of the user's own code, which has no description
+    except Exception:  # a component in user code has no description
         return False
     if not all(map(_normalizes_locally, normalizers)) or not all(map(_matches_from_the_left, pre_tokenizers)):
         return False
@@ -165,9 +166,9 @@ def reads_heads(tokenizer: PreTrainedTokenizerBase) -> bool:
 
 
 def reads_parts(tokenizer: PreTrainedTokenizerBase) -> bool:
-    """Return whether a fast tokenizer makes of a text's parts the tokens that it makes of the text.
+    """Return whether a fast tokenizer gives the same tokens for the parts of a text as for the text.
 
-    Besides what heads need, nothing may happen at the start of a part that begins with a space.
+    In addition to the condition for heads, the space at the start of a part must not change its tokens.
     """
     if not reads_heads(tokenizer):
         return False
@@ -179,7 +180,7 @@ def reads_parts(tokenizer: PreTrainedTokenizerBase) -> bool:
 
 
 def _parts(part: Any) -> list[dict[str, Any]]:
-    """Return the description of a normalizer or pre-tokenizer, or of each of a sequence of them."""
+    """Return the description of a normalizer or pre-tokenizer, or of each in a sequence."""
     return [] if part is None else _flat(json.loads(part.__getstate__()))
 
 
@@ -205,7 +206,7 @@ def _matches_from_the_left(part: dict[str, Any]) -> bool:
 
 
 def _are_words_apart(normalizers: list[dict[str, Any]], pre_tokenizers: list[dict[str, Any]]) -> bool:
-    """Return whether no word reaches over a space between letters or digits."""
+    """Return whether no word contains a space between letters or digits."""
     spaces_stay = all(part["type"] != "ByteLevel" and part.get("content", " ") == " " for part in normalizers)
     return any(_splits_at_spaces(part) and (spaces_stay or part["type"] == "Metaspace") for part in pre_tokenizers)
 
@@ -220,16 +221,16 @@ def _splits_at_spaces(part: dict[str, Any]) -> bool:
 
 
 def _begins_at_spaces(split: dict[str, Any]) -> bool:
-    """Return whether no match of a Split's expression can hold a space but at its start, as those of GPT and its kin.
+    """Return whether a match of a Split's expression can have a space only at its start, as in GPT's expressions.
 
-    Those are alternatives that begin with a class of white space or with one optional character, and have none behind.
+    Each alternative starts with a class of white space or one optional character, and has no space after it.
     """
     pattern = split["pattern"].get("Regex", ".").replace(AT_THE_END, r"\s+")
     pattern = NO_SPACE.sub("x", pattern)
     return not any(MAY_BE_A_SPACE.search(BEGIN.sub("", alternative)) for alternative in pattern.split("|"))
 
 
-@lru_cache(maxsize=8)  # a look at a quarter of a million tokens takes a tenth of a second
+@lru_cache(maxsize=8)  # checking a quarter of a million tokens takes a tenth of a second
 def _no_token_over_a_space(backend: Tokenizer) -> bool:
     vocabulary = backend.get_vocab(with_added_tokens=False)
     return any(mark in vocabulary for mark in MARKS) and not any(map(OVER_A_SPACE.search, vocabulary))

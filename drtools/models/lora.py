@@ -1,6 +1,6 @@
 """Low-rank adaptation of an encoder's body.
 
-Train two thin matrices beside every linear layer, then add them to its weights.
+Two low-rank matrices are trained for each linear layer, then added to its weights.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ if TYPE_CHECKING:
 def add_lora(
     encoder: Encoder, rank: int, alpha: float | None = None, seed: int = 42, targets: str = "all-linear"
 ) -> None:
-    """Put W + (alpha / rank) B A in place of linear layers W of the body (`targets`.
+    """Replace linear layers W of the body by W + (alpha / rank) B A, and freeze the body.
 
-    An expression that names match), B zero and A random by `seed`; freeze the body.
+    `targets` is an expression for names of layers. B is zero, and A is drawn with `seed`.
 
-    Without `alpha` the scale alpha / rank is 1. The head stays trained; there is no dropout on the way through A.
+    Without `alpha`, the scale alpha / rank is 1. The head is still trained. There is no dropout before A.
     """
     from peft import LoraConfig, inject_adapter_in_model
 
     assert not has_lora(encoder)
-    # the pooler's output is read by nothing, so that it would get no gradient
+    # the output of the pooler is not used, so it would get no gradient
     unread = r"pooler\..*" if any(name.startswith("pooler.") for name, _ in encoder.body.named_modules()) else None
     config = LoraConfig(
         r=rank,
-        lora_alpha=rank if alpha is None else alpha,  # type: ignore[arg-type]  # peft takes fractions too
+        lora_alpha=rank if alpha is None else alpha,  # type: ignore[arg-type]  # peft accepts fractions too
         lora_dropout=0.0,
         bias="none",
         target_modules=targets,
@@ -47,7 +47,7 @@ def add_lora(
             inject_adapter_in_model(config, encoder.body)
         except ValueError as error:
             raise InputError(
-                f"LoRA does not fit its body ({' '.join(str(error).split())[:200]})",
+                f"LoRA cannot be added to its body ({' '.join(str(error).split())[:200]})",
                 where=encoder.folder,
                 remedy="train all its weights",
             ) from None
@@ -55,12 +55,12 @@ def add_lora(
 
 
 def has_lora(encoder: Encoder) -> bool:
-    """Whether the body carries LoRA that is not merged."""
+    """Return whether the body has LoRA that is not merged."""
     return any("lora_" in name for name, _ in encoder.body.named_parameters())
 
 
 def merge_lora(encoder: Encoder) -> None:
-    """Add (alpha / rank) B A to the weights, so that the body is plain again, and trained as a whole again."""
+    """Add (alpha / rank) B A to the weights. The body is then plain, and all its weights can be trained."""
     from peft.tuners.tuners_utils import BaseTunerLayer
 
     adapted = [(name, layer) for name, layer in encoder.body.named_modules() if isinstance(layer, BaseTunerLayer)]

@@ -1,4 +1,4 @@
-"""A body with a masked-language head: the checkpoint's own, one that an earlier adaptation left, or a new one."""
+"""A body with a masked-language head: from the checkpoint, from an earlier adaptation, or new."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from drtools.outputs.disk import read_json
 if TYPE_CHECKING:
     from drtools.models.encoder import Encoder
 
-IGNORED = -100  # the label of a token that is not to be predicted
-# where checkpoints keep their head: dense and norm by prefix, the decoder's bias and weight, the configuration's name
+IGNORED = -100  # the label of a token that is not predicted
+# names in checkpoints: the prefixes of dense and norm, the bias and weight of the decoder, and the configuration's key
 # of the activation
 Style = tuple[str, str, tuple[str, ...], str, str | None]
 STYLES: tuple[Style, ...] = (
@@ -41,14 +41,15 @@ STYLES: tuple[Style, ...] = (
     ("vocab_transform", "vocab_layer_norm", ("vocab_projector.bias",), "vocab_projector.weight", "activation"),
     ("head.dense", "head.norm", ("decoder.bias",), "decoder.weight", "classifier_activation"),
 )
-# what `save_head` writes
+# written by `save_head`
 LEFT_HEAD = {"dense.weight", "dense.bias", "norm.weight", "norm.bias", "bias", "decoder"}
 
 
 class MaskedHead(nn.Module):
-    """States -> logits over the vocabulary.
+    """Turns states into logits over the vocabulary.
 
-    Dense, activation, LayerNorm, and a decoder tied to the embeddings or its own (`decoder`).
+    It has a dense layer, an activation, LayerNorm, and a decoder that is tied to the embeddings or separate
+    (`decoder`).
     """
 
     def __init__(
@@ -71,18 +72,18 @@ class MaskedHead(nn.Module):
 
     @torch.no_grad()
     def begin_with(self, shares: np.ndarray) -> None:  # [V]
-        """Let a new head begin with each token's share of the corpus, in place of finding that out step by step.
+        """Initialize the bias of a new head with the logarithm of each token's share of the corpus.
 
-        Its bias is their logarithm.
+        It would otherwise have to learn the shares.
         """
         self.bias[: len(shares)] = torch.from_numpy(np.log(shares)).to(self.bias)
-        self.bias[len(shares) :] = self.bias[: len(shares)].min()  # rows that the tokenizer has no token for
+        self.bias[len(shares) :] = self.bias[: len(shares)].min()  # rows without a token
 
 
 class MaskedModel(nn.Module):
-    """Texts with masked tokens -> each text's (summed loss, number of masked tokens), for the loop and a dev measure.
+    """Turns texts with masked tokens into (summed loss, number of masked tokens) for each text.
 
-    The encoder that the body belongs to is not part of this module: its pooling and head stay as they are.
+    The encoder is not part of this module, so its pooling and head do not change.
     """
 
     dimension = 2
@@ -92,26 +93,26 @@ class MaskedModel(nn.Module):
         self.body, self.head, self.tokenizer, self.folder = encoder.body, head, encoder.tokenizer, encoder.folder
 
     def of(self, side: str) -> MaskedModel:
-        """Return itself: there is one side, `text`."""
+        """Return self: there is one side, `text`."""
         return self
 
     def forward(
         self, token_ids: Tensor, mask: Tensor, labels: Tensor, body_learns: bool = True
     ) -> Tensor:  # [B, T] thrice -> [B, 2]
-        """Predict what stands where `labels` are not IGNORED; only those tokens meet the vocabulary's matrix."""
+        """Predict the tokens whose `labels` are not IGNORED. Only these are multiplied with the vocabulary matrix."""
         with torch.set_grad_enabled(torch.is_grad_enabled() and body_learns):
             states = token_states(self.body, token_ids, mask)
         return self.predicted(states, labels, body_learns)
 
     @property
     def heads(self) -> list[MaskedHead]:
-        """Every head that learns."""
+        """All heads that are trained."""
         return [self.head]
 
     def predicted(
         self, states: Tensor, labels: Tensor, body_learns: bool, head: MaskedHead | None = None
     ) -> Tensor:  # [B, T, D], [B, T] -> [B, 2]
-        """Return what the predictions of a head, by default the encoder's, from states cost."""
+        """Return the losses of the predictions of a head, by default the encoder's."""
         embeddings = self.body.get_input_embeddings().get_parameter("weight")
         wanted = labels != IGNORED
         losses = token_losses(
@@ -122,8 +123,8 @@ class MaskedModel(nn.Module):
 
 
 def load_head(encoder: Encoder) -> MaskedHead | None:
-    """Load the masked-language head that an encoder's folder holds, or return None."""
-    assert encoder.folder is not None, "its folder is what holds the head"
+    """Load the masked-language head in an encoder's folder. Returns None if there is none."""
+    assert encoder.folder is not None, "the head is in its folder"
     left = encoder.folder / MASKED_HEAD
     if left.is_dir():
         return _left_head(encoder, left)
@@ -138,14 +139,14 @@ def load_head(encoder: Encoder) -> MaskedHead | None:
     unknown = sorted(name for name in tensor_names(files) if WORDS.match(name))
     reporting.notice(
         len(unknown),
-        f"{encoder.folder}: its head that predicts words ({listed(unknown)}) is none of those that are known here, and "
-        "is not used; a new one begins at random",
+        f"{encoder.folder}: its head that predicts words ({listed(unknown)}) has an unknown form and "
+        "is not used; a new head is drawn at random",
     )
     return None
 
 
 def _left_head(encoder: Encoder, folder: Path) -> MaskedHead:
-    """Load the head that `save_head` wrote."""
+    """Load a head that `save_head` wrote."""
     try:
         activation = read_json(folder / "config.json")["activation"]
         tensors = {name: tensor.float() for name, tensor in read_tensors(folder / "model.safetensors").items()}
@@ -163,7 +164,7 @@ def _left_head(encoder: Encoder, folder: Path) -> MaskedHead:
 
 
 def _tensors(files: list[Path]) -> dict[str, Tensor]:
-    """Return the tensors that can be a head's, by name; LayerNorm's old names gamma and beta as weight and bias."""
+    """Return tensors that may belong to a head, by name. LayerNorm's old names gamma and beta are replaced."""
     prefixes = ("decoder", "cls.predictions.", "lm_head.", "vocab_", "head.")
     found: dict[str, Tensor] = {}
     for file in files:
@@ -182,8 +183,8 @@ def _made_of(encoder: Encoder, tensors: dict[str, Tensor], style: Style, activat
     if len(bias) != len(embeddings) or (decoder not in tensors and weight.shape[0] != embeddings.shape[1]):
         raise InputError(
             (
-                f"its masked-language head is of {len(bias)} tokens and {weight.shape[0]} dimensions, its embeddings "
-                f"of {len(embeddings)} and {embeddings.shape[1]}; the files do not belong together"
+                f"its masked-language head has {len(bias)} tokens and {weight.shape[0]} dimensions, its embeddings "
+                f"have {len(embeddings)} and {embeddings.shape[1]}; the files do not belong together"
             ),
             where=encoder.folder,
         )
@@ -198,13 +199,13 @@ def _epsilon(encoder: Encoder) -> float:
     config = encoder.body.config.to_dict()
     return next(
         (config[name] for name in ("layer_norm_eps", "norm_eps") if name in config), 1e-12
-    )  # 1e-12: DistilBERT's, which names none
+    )  # 1e-12: for DistilBERT, whose configuration has none
 
 
 def new_head(encoder: Encoder, seed: int) -> MaskedHead:
-    """Make a head for a body that has none, drawn by `seed`.
+    """Make a head for a body that has none, drawn with `seed`.
 
-    Dense, gelu, LayerNorm, a decoder tied to the embeddings with a bias.
+    It has a dense layer, gelu, LayerNorm, and a decoder that is tied to the embeddings, with a bias.
     """
     count, size = encoder.body.get_input_embeddings().get_parameter("weight").shape
     dense = nn.Linear(encoder.body.config.hidden_size, size)
@@ -215,7 +216,7 @@ def new_head(encoder: Encoder, seed: int) -> MaskedHead:
 
 
 def save_head(head: MaskedHead, folder: Path) -> None:
-    """Write the head into an adapted encoder's folder, for the adaptation that goes on from there."""
+    """Write the head into the folder of an adapted encoder, for further adaptation."""
     (folder / MASKED_HEAD).mkdir(exist_ok=True)
     save_file(
         {name: tensor.detach().cpu().contiguous() for name, tensor in head.state_dict().items()},

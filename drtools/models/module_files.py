@@ -1,4 +1,4 @@
-"""What the files of sentence-transformers say of an encoder or a cross-encoder: modules, prompts, lengths."""
+"""Read sentence-transformers' files of an encoder or a cross-encoder: modules, prompts, lengths."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from drtools.models.module_keys import (
 from drtools.models.trust import is_inside
 from drtools.outputs.records import TEXT, optional
 
-POOLINGS = {  # our word: (the file's key, the word of newer files)
+POOLINGS = {  # our name: (the key in files, the name in newer files)
     "cls": ("pooling_mode_cls_token", "cls"),
     "max": ("pooling_mode_max_tokens", "max"),
     "mean": ("pooling_mode_mean_tokens", "mean"),
@@ -28,25 +28,25 @@ POOLINGS = {  # our word: (the file's key, the word of newer files)
     "weighted-mean": ("pooling_mode_weightedmean_tokens", "weightedmean"),
     "last": ("pooling_mode_lasttoken", "lasttoken"),
 }
-# one of them holds the lengths; sentence-transformers looks in this order
+# one of them has the lengths; this is sentence-transformers' order
 LENGTH_FILES = tuple(
     f"sentence_{kind}_config.json"
     for kind in ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
 )
 WITH_FILES = ("Pooling", "Dense", "LayerNorm")  # modules whose folders have a config.json
 DOCUMENT_PROMPTS = ("document", "passage", "corpus")
-KWARGS = {  # the names of older files: those of newer ones
+KWARGS = {  # names in older files: names in newer files
     "model_args": "model_kwargs",
     "tokenizer_args": "processor_kwargs",
     "config_args": "config_kwargs",
 }
 CONFIG = "config_sentence_transformers.json"
-LOGITS = ("Identity", "Sigmoid")  # activations over a single logit that keep the order of scores
+LOGITS = ("Identity", "Sigmoid")  # activations of a single logit that keep the order of scores
 
 
 @dataclass
 class ModuleSettings:
-    """What the files say; `notes` are sentences about what is odd in them."""
+    """The settings in the files. `notes` are sentences about problems in the files."""
 
     pooling: tuple[str, ...] = ()
     head: list[HeadLayer] = field(default_factory=list)
@@ -55,7 +55,7 @@ class ModuleSettings:
     document_prompt: str = ""
     similarity: str | None = None
     lower_case: bool = False
-    longest: int | None = None  # tokens, of either side
+    longest: int | None = None  # tokens, for both sides
     query_length: int | None = None
     document_length: int | None = None
     notes: list[str] = field(default_factory=list)
@@ -63,7 +63,7 @@ class ModuleSettings:
 
 @dataclass
 class CrossEncoderSettings:
-    """What the files say of a cross-encoder: the text before each query, the tokens of a pair, the case."""
+    """The settings of a cross-encoder in its files: the text before each query, the tokens of a pair, the case."""
 
     prompt: str = ""
     longest: int | None = None
@@ -72,17 +72,17 @@ class CrossEncoderSettings:
 
 
 def model_type(folder: Path) -> str:
-    """Return for which class of sentence-transformers a folder with modules was written."""
+    """Return the class of sentence-transformers for which a folder with modules was written."""
     return optional_json(folder / CONFIG, {"model_type": optional(TEXT)}).get("model_type") or "SentenceTransformer"
 
 
 def has_modules(folder: Path) -> bool:
-    """Whether a folder's files say how token states become a vector: not those of a body or a cross-encoder."""
+    """Return whether a folder's files define pooling and head, which is not so for a body or a cross-encoder."""
     return (folder / "modules.json").exists() and model_type(folder) != "CrossEncoder"
 
 
 def read_modules(folder: Path) -> ModuleSettings:
-    """Read a sentence-transformers folder; a module or a value that is not known here is refused by name."""
+    """Read a sentence-transformers folder. Raises InputError with the name of an unknown module or value."""
     found = ModuleSettings()
     config = optional_json(folder / CONFIG)
     _check_kind(folder, config)
@@ -90,7 +90,7 @@ def read_modules(folder: Path) -> ModuleSettings:
         _add_module(found, folder, module, at)
     if found.head and not found.pooling and any(layer["kind"] != "normalize" for layer in found.head):
         raise InputError(
-            f"its modules.json names layers for each token and no pooling: {MULTI_VECTOR}",
+            f"its modules.json has layers for tokens but no pooling: {MULTI_VECTOR}",
             where=folder,
             remedy="use the program that it was made for, or an encoder with one vector for each text",
         )
@@ -107,7 +107,7 @@ def read_modules(folder: Path) -> ModuleSettings:
 
 
 def read_ranker(folder: Path) -> CrossEncoderSettings:
-    """Read what sentence-transformers' CrossEncoder wrote about itself, if it did."""
+    """Read the settings that sentence-transformers' CrossEncoder wrote, if there are any."""
     found = CrossEncoderSettings()
     activation = body_config(folder)
     said = (activation.get("sentence_transformers") or {}).get("activation_fn")
@@ -119,7 +119,7 @@ def read_ranker(folder: Path) -> CrossEncoderSettings:
             raise InputError(
                 f"its modules.json names {', '.join(kinds)}",
                 where=folder,
-                expected="the one module Transformer, a sequence classifier",
+                expected="only the module Transformer, a sequence classifier",
             )
         check_keys(config, f"CrossEncoder's {CONFIG}", folder / CONFIG, found.notes)
         check_requirements(config, folder / CONFIG)
@@ -159,13 +159,13 @@ def _modules(folder: Path, notes: list[str]) -> list[dict[str, Any]]:
             raise InputError(
                 f"it names the folder {module['path']!r}",
                 where=folder / "modules.json",
-                expected="names of folders in the model's own",
+                expected="names of folders in the model's folder",
             )
     return modules
 
 
 def _add_module(found: ModuleSettings, folder: Path, module: dict[str, Any], at: int) -> None:
-    """Take over what one module does, the `at`-th."""
+    """Add the settings of the module at position `at`."""
     package, kind = module["type"].split(".", 1)[0], module["type"].rsplit(".", 1)[-1]
     supported = ("Transformer", "Pooling", "Dense", "LayerNorm", "Normalize", "Dropout")
     if package != "sentence_transformers" or kind not in supported:
@@ -180,10 +180,10 @@ def _add_module(found: ModuleSettings, folder: Path, module: dict[str, Any], at:
     if kind == "Transformer":
         if module["path"] or at:
             raise InputError(
-                (f"its body lies in the subfolder {module['path']!r}, or is not the first module"),
+                (f"its body is in the subfolder {module['path']!r}, or is not the first module"),
                 where=folder,
                 expected="a body in the folder itself, as the first module",
-                remedy=f"write it so with `drtools import-model {folder} -o FOLDER`, and name that folder",
+                remedy=f"convert it with `drtools import-model {folder} -o FOLDER`, and pass that folder",
             )
         return
     config = optional_json(path / "config.json")
@@ -191,14 +191,14 @@ def _add_module(found: ModuleSettings, folder: Path, module: dict[str, Any], at:
         raise InputError(
             "no config.json was found",
             where=path,
-            expected=f"one beside the module {kind} that modules.json names",
+            expected=f"one in the folder of the module {kind} in modules.json",
             remedy="fetch the model again",
         )
     check_keys(config, kind, path / "config.json", found.notes)
     if kind == "Pooling":
         if found.pooling or found.head:
             raise InputError(
-                "a pooling behind another module, expected it right behind the body; such models are not supported",
+                "a pooling after another module, expected it directly after the body; such models are not supported",
                 where=path,
             )
         found.pooling = _poolings(config, path / "config.json", found.notes)
@@ -219,7 +219,7 @@ def _poolings(config: dict[str, Any], path: Path, notes: list[str]) -> tuple[str
     if theirs is None:
         flags = [key for key, _ in POOLINGS.values() if config.get(key) is not None]
         if not flags:
-            notes.append(f"{path}: it names no pooling; mean is assumed, as sentence-transformers does")
+            notes.append(f"{path}: it has no pooling; mean is assumed, as in sentence-transformers")
             return ("mean",)
         asked = [word for key, word in POOLINGS.values() if config.get(key)]
     else:
@@ -240,7 +240,7 @@ def _head_layer(kind: str, config: dict[str, Any], path: str) -> HeadLayer:
     if kind == "LayerNorm":
         return {"kind": "layer-norm", "dimension": config["dimension"], "path": path}
     activation = config.get("activation_function") or "torch.nn.modules.activation.Tanh"
-    own = activation.startswith("torch.")  # another one may compute anything
+    own = activation.startswith("torch.")  # any other one may compute anything
     return {
         "kind": "dense",
         "in": config["in_features"],
@@ -265,7 +265,7 @@ def _prompt_of(config: dict[str, Any], name: str, folder: Path) -> str:
 
 
 def _read_prompts(found: ModuleSettings, config: dict[str, Any], folder: Path) -> None:
-    """Take over the prompts of both sides; one that is saved as "" is a prompt too, and stands for no text."""
+    """Read the prompts of both sides. A prompt that is saved as "" is a prompt too, and means no text."""
     prompts = {name: text for name, text in (config.get("prompts") or {}).items() if text is not None}
     name = config.get("default_prompt_name")
     usual = _prompt_of(config, name, folder) if name else ""
@@ -280,16 +280,16 @@ def _read_prompts(found: ModuleSettings, config: dict[str, Any], folder: Path) -
         )
     for side, own in (("query", prompts.keys() & {"query"}), ("document", prompts.keys() & {"document"})):
         taken = getattr(found, f"{side}_prompt")
-        if taken and not own:  # there the empty prompt of the side itself comes first
+        if taken and not own:  # sentence-transformers uses the side's own empty prompt first
             found.notes.append(
-                f"{folder}: it has no prompt {side!r}, so that texts of that side get {taken!r}; encode_{side} of "
-                f"sentence-transformers gives them none: pass --{side}-prompt '' for that"
+                f"{folder}: it has no prompt {side!r}, so texts of that side get {taken!r}; encode_{side} of "
+                f"sentence-transformers uses none: pass --{side}-prompt '' for that"
             )
     _note_other_prompts(found, prompts, folder)
 
 
 def _note_other_prompts(found: ModuleSettings, prompts: dict[str, str], folder: Path) -> None:
-    """Report prompts by names that no side is known by, such as `search_query`, where a side has none of its own."""
+    """Report prompts with names that are not those of a side, such as `search_query`, if a side has no prompt."""
     of_documents = {name for name in prompts if any(word in name.lower() for word in DOCUMENT_PROMPTS)}
     for side, known, names in (
         ("query", {"query"}, prompts.keys() - of_documents),
@@ -300,13 +300,13 @@ def _note_other_prompts(found: ModuleSettings, prompts: dict[str, str], folder: 
             listed = ", ".join(f"{name!r} ({prompts[name]!r})" for name in others[:3])
             listed += f" and {len(others) - 3} more" if len(others) > 3 else ""
             found.notes.append(
-                f"{folder}: it has no prompt {side!r} but {listed}, and texts of that side get none; pass the one that "
-                f"belongs to them, as --{side}-prompt {prompts[others[0]]!r}"
+                f"{folder}: it has no prompt {side!r} but {listed}, so texts of that side get none; pass one, "
+                f"such as --{side}-prompt {prompts[others[0]]!r}"
             )
 
 
 def _read_vectors(found: ModuleSettings, config: dict[str, Any], folder: Path) -> None:
-    """Take over how vectors are compared, and the length that they are cut to behind all modules."""
+    """Read how vectors are compared, and the dimension to which they are truncated after all modules."""
     found.similarity = config.get("similarity_fn_name")
     length = config.get("truncate_dim")
     if length is not None:
@@ -314,7 +314,7 @@ def _read_vectors(found: ModuleSettings, config: dict[str, Any], folder: Path) -
 
 
 def _read_lengths(folder: Path, table: str, notes: list[str]) -> dict[str, Any]:
-    """Return the first of the files with lengths that holds something, checked, and `model_max_length`."""
+    """Return the checked settings of the first non-empty file with lengths, and `model_max_length`."""
     for name in LENGTH_FILES:
         config = optional_json(folder / name)
         if config:

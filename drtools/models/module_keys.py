@@ -1,8 +1,8 @@
 """Every key that sentence-transformers reads from a model's files, and what drtools does with it.
 
-A key is used, or it changes no vector and no score, for the reason that stands here; `Only` names the values for which
-that holds, and a model with another value is refused by the key's name. A key that stands in none of these tables is
-reported when the model is loaded. The keys are those of sentence-transformers 6.2.
+A key is either used, or it does not change vectors and scores for the given reason. `Only` lists the values for which
+this holds; a model with another value is refused. A key that is not in these tables is reported when the model is
+loaded. The keys are those of sentence-transformers 6.2.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from drtools.outputs.records import COUNT, FLAG, OBJECT, POSITIVE, TEXT, TEXTS, 
 
 USED = "used"
 
-# A layer behind the pooling. A dense one has all keys but `dimension`, a LayerNorm `dimension` and `path`, a truncation
-# `out`. Their names and order are in the fingerprints of encoders.
+# A layer after the pooling. A dense layer has all keys but `dimension`, a LayerNorm has `dimension` and `path`, a
+# truncation has `out`. The names and their order are in the fingerprints of encoders.
 HeadLayer = TypedDict(
     "HeadLayer",
     {
@@ -33,23 +33,23 @@ HeadLayer = TypedDict(
 
 
 class Only(NamedTuple):
-    """A key that is not used: the values that change nothing, and what another value would mean."""
+    """An unused key: the values that change nothing, and the meaning of other values."""
 
     values: tuple[object, ...]
     meaning: str
 
 
-NO_INPUT = "a layer that reads or writes something else than the text's one vector"
+NO_INPUT = "a layer that reads or writes something other than the vector of a text"
 NO_KWARGS = "arguments that change how the body or its tokenizer is made"
 DAMAGED = "the file was damaged, fetch the model again"
 MULTI_VECTOR = "a model with a vector for each token (multi-vector, late interaction)"
 
-# keys of sentence_bert_config.json that mean the same for an encoder and for a cross-encoder
+# keys of sentence_bert_config.json with the same meaning for encoders and cross-encoders
 OF_BOTH: dict[str, str | Only] = {
     "processing_kwargs": Only((None, {}), "arguments of the tokenizer"),
     "query_expansion": Only((None,), MULTI_VECTOR),
     "tokenizer_name_or_path": Only((None, ""), "a tokenizer from elsewhere"),
-    "unpad_inputs": "a matter of speed",
+    "unpad_inputs": "it affects only speed",
     "model_args": USED,
     "model_kwargs": USED,
     "tokenizer_args": USED,
@@ -60,11 +60,11 @@ OF_BOTH: dict[str, str | Only] = {
 
 KEYS: dict[str, dict[str, str | Only]] = {
     "modules.json": {
-        "idx": "the order of the list is what counts",
+        "idx": "only the order of the list matters",
         "name": "a label",
         "path": USED,
         "type": USED,
-        "kwargs": "names of arguments to encode(), which none of the supported modules has",
+        "kwargs": "names of arguments to encode(), which no supported module has",
     },
     "config_sentence_transformers.json": {
         "__version__": "the versions that wrote the file",
@@ -82,7 +82,7 @@ KEYS: dict[str, dict[str, str | Only]] = {
         "prompts": USED,
         "default_prompt_name": USED,
         "activation_fn": USED,
-        "keep_in_fp32_modules": "the head computes in float32 in any case",
+        "keep_in_fp32_modules": "the head always computes in float32",
     },
     "sentence_bert_config.json": {
         "max_seq_length": USED,
@@ -97,8 +97,8 @@ KEYS: dict[str, dict[str, str | Only]] = {
     "CrossEncoder's sentence_bert_config.json": {
         "max_seq_length": USED,
         "do_lower_case": USED,
-        "query_length": "a length of SentenceTransformer's encode_query, which a pair does not go through",
-        "document_length": "a length of encode_document, which a pair does not go through",
+        "query_length": "a length of SentenceTransformer's encode_query, which is not used for pairs",
+        "document_length": "a length of encode_document, which is not used for pairs",
         "modality_config": USED,
         "transformer_task": Only((None, "sequence-classification"), "another output than a classifier's logits"),
         "module_output_name": Only((None, "scores"), "another output than a classifier's logits"),
@@ -107,21 +107,21 @@ KEYS: dict[str, dict[str, str | Only]] = {
     "model_kwargs": {
         "dtype": f"weights are loaded in float32, and computed with in {param('precision')}",
         "torch_dtype": f"weights are loaded in float32, and computed with in {param('precision')}",
-        "attn_implementation": "a matter of speed",
-        "add_pooling_layer": "a pooler is read by nothing",
-        "low_cpu_mem_usage": "a matter of memory",
-        "device_map": f"a matter of where, which {param('device')} decides",
+        "attn_implementation": "it affects only speed",
+        "add_pooling_layer": "the output of a pooler is not used",
+        "low_cpu_mem_usage": "it affects only memory",
+        "device_map": f"{param('device')} chooses the device",
         "use_safetensors": "only safetensors are read",
         "trust_remote_code": f"{param('trust_remote_code')} decides; sentence-transformers drops the key too",
     },
     "processor_kwargs": {
         "model_max_length": USED,
         "padding_side": "texts are padded on the right, and padding is masked, so that its side changes no vector",
-        "use_fast": "transformers 5 has one tokenizer of each kind",
+        "use_fast": "transformers 5 has only fast tokenizers",
         "trust_remote_code": f"{param('trust_remote_code')} decides; sentence-transformers drops the key too",
     },
     "config_kwargs": {
-        "use_cache": "no keys and values are kept, for no text is continued",
+        "use_cache": "keys and values are not kept, since texts are not continued",
         "trust_remote_code": f"{param('trust_remote_code')} decides; sentence-transformers drops the key too",
     },
     "Pooling": {
@@ -150,8 +150,8 @@ KEYS: dict[str, dict[str, str | Only]] = {
         "module_input_name": Only((None, "sentence_embedding"), NO_INPUT),
         "module_output_name": Only((None, "sentence_embedding"), NO_INPUT),
     },
-    "Dropout": {"dropout": f"acts in sentence-transformers' own training alone; {param('dropout')} sets the body's"},
-    # transformers reads these itself; this says why nothing else has to be done, or where it is
+    "Dropout": {"dropout": f"used only in sentence-transformers' training; {param('dropout')} sets the body's"},
+    # transformers reads these itself; each reason says why nothing else has to be done, or where it is done
     "tokenizer_config.json": {
         "model_max_length": USED,
         "truncation_side": USED,
@@ -159,7 +159,7 @@ KEYS: dict[str, dict[str, str | Only]] = {
         "do_lower_case": USED,
         "add_bos_token": USED,
         "add_eos_token": USED,
-        "chat_template": "texts are read as they are, like by SentenceTransformer; a CrossEncoder's is refused or "
+        "chat_template": "texts are read as they are, as in SentenceTransformer; a CrossEncoder's is refused or "
         "reported",
     },
     "drtools.json": {
@@ -186,11 +186,11 @@ KEYS: dict[str, dict[str, str | Only]] = {
 }
 
 
-KINDS: dict[str, Kind] = {  # of the keys that are used, in whichever file
+KINDS: dict[str, Kind] = {  # of used keys, in any file
     **dict.fromkeys(("max_seq_length", "query_length", "document_length", "truncate_dim"), COUNT),
     **dict.fromkeys(("in_features", "out_features", "dimension", "max_query_tokens", "max_document_tokens"), COUNT),
     "longest_pair": COUNT,
-    "model_max_length": POSITIVE,  # some write 1e30 for no limit
+    "model_max_length": POSITIVE,  # some files have 1e30 for no limit
     **dict.fromkeys(("do_lower_case", "include_prompt", "bias"), FLAG),
     **{key: FLAG for key in KEYS["Pooling"] if key.startswith("pooling_mode_")},
     **dict.fromkeys(("default_prompt_name", "similarity_fn_name", "model_type", "activation_fn", "path", "type"), TEXT),
@@ -201,7 +201,7 @@ KINDS: dict[str, Kind] = {  # of the keys that are used, in whichever file
     "prompts": TEXTS,
 }
 
-# PyLate's and ColBERT's, in config_sentence_transformers.json
+# keys of PyLate and ColBERT in config_sentence_transformers.json
 MULTI_VECTOR_KEYS = {
     "query_prefix",
     "document_prefix",
@@ -214,9 +214,9 @@ MULTI_VECTOR_KEYS = {
 
 
 def check_keys(config: dict[str, Any], table: str, path: Path, unknown: list[str] | None = None) -> None:
-    """Refuse a configuration with a value that would change what is computed and is not supported, or is of no use.
+    """Raise InputError for a value in a configuration that is not supported and would change results, or is invalid.
 
-    Sentences about keys that stand in no table go to `unknown`; without that list such a key is refused as well.
+    Sentences about unknown keys are appended to `unknown`. Without that list, an unknown key raises InputError too.
     """
     known = KEYS[table]
     for key, value in config.items():
@@ -226,7 +226,7 @@ def check_keys(config: dict[str, Any], table: str, path: Path, unknown: list[str
                 f"{table} has {key!r} ({value!r}): {NO_KWARGS}; not supported, export it without", where=path
             )
         if what is None and unknown is not None:
-            unknown.append(f"{path}: the key {key!r} is not known, and is not used")
+            unknown.append(f"{path}: the key {key!r} is not known and is not used")
         if isinstance(what, Only) and value not in what.values:
             raise InputError(
                 f"{key} is {value!r}, which means {what.meaning}; such models are not supported", where=path
@@ -236,7 +236,7 @@ def check_keys(config: dict[str, Any], table: str, path: Path, unknown: list[str
 
 
 def check_requirements(config: dict[str, Any], path: Path) -> None:
-    """Refuse a model that asks for other versions of packages than are installed."""
+    """Raise InputError for a model that requires other versions of packages than the installed ones."""
     from importlib.metadata import PackageNotFoundError, version
 
     from packaging.specifiers import InvalidSpecifier, SpecifierSet
@@ -246,27 +246,31 @@ def check_requirements(config: dict[str, Any], path: Path) -> None:
         try:
             installed = version("torch" if name == "pytorch" else name)
             met = SpecifierSet(wanted).contains(installed, prereleases=True)
-        except (PackageNotFoundError, InvalidSpecifier, TypeError):  # of its own classes, which are not used here
+        except (
+            PackageNotFoundError,
+            InvalidSpecifier,
+            TypeError,
+        ):  # requirements of custom classes, which are not used here
             continue
         if not met:
             raise InputError(
-                f"the model asks for {name} {wanted}, found {installed}", where=path, remedy="install that version"
+                f"the model requires {name} {wanted}, found {installed}", where=path, remedy="install that version"
             )
 
 
 def check_output(config: dict[str, Any], output: str, folder: Path) -> None:
-    """Refuse a body whose texts are written into a chat template, or whose output is not the usual one."""
+    """Raise InputError for a body that formats texts with a chat template, or has an unusual output."""
     for modality, what in (config.get("modality_config") or {}).items():
         if modality == "message":
             raise InputError(
-                ("its modality_config names 'message': texts are written into a chat template, which is not supported"),
+                ("its modality_config has 'message': texts are formatted with a chat template, which is not supported"),
                 where=folder,
                 remedy="remove that entry if texts are to be read as they are",
             )
         if modality == "text" and what != {"method": "forward", "method_output_name": output}:
             raise InputError(
                 (
-                    f"its modality_config reads {what} of texts, expected the method forward and its {output}; such "
+                    f"its modality_config uses {what} for texts, expected the method forward and its {output}; such "
                     "models are not supported"
                 ),
                 where=folder,

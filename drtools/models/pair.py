@@ -1,4 +1,4 @@
-"""Two encoders whose vectors meet: one for queries, one for documents, trained together or apart."""
+"""A pair of encoders in one vector space: one for queries, one for documents."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ Half = TypeVar("Half", bound="Encoder | LexicalEncoder")
 
 
 class EncoderPair(nn.Module, Generic[Half]):
-    """An encoder of queries and an encoder of documents. `folder` is where both were loaded from."""
+    """An encoder of queries and an encoder of documents. `folder` is the origin of both."""
 
     def __init__(self, query: Half, document: Half, folder: Path | None = None) -> None:
         super().__init__()
         if query.dimension != document.dimension:
             raise InputError(
-                f"queries of {query.dimension} and documents of {document.dimension} dimensions do not meet",
+                f"queries with {query.dimension} and documents with {document.dimension} dimensions cannot be compared",
                 where=folder,
-                remedy="pair encoders of one dimension",
+                remedy="use encoders of the same dimension",
             )
         self.query, self.document, self.folder = query, document, folder
 
@@ -42,7 +42,7 @@ class EncoderPair(nn.Module, Generic[Half]):
         return self.query if side == "query" else self.document
 
     def side_fingerprints(self) -> dict[str, str]:
-        """Return the fingerprint of each side, by its own encoder."""
+        """Return the fingerprint of each side, from its own encoder."""
         return {side: self.of(side).side_fingerprints()[side] for side in SIDES}
 
 
@@ -52,7 +52,7 @@ def halves(encoder: Encoder | EncoderPair[Encoder]) -> list[Encoder]:
 
 
 def untie(encoder: Encoder) -> EncoderPair[Encoder]:
-    """Return a pair of copies of an encoder, one for each side, that may drift apart."""
+    """Return a pair of copies of an encoder, one for each side, which are trained separately."""
     pair = EncoderPair(copy.deepcopy(encoder), copy.deepcopy(encoder), encoder.folder)
     for half in halves(pair):
         half.settings.inherited = {}
@@ -60,7 +60,7 @@ def untie(encoder: Encoder) -> EncoderPair[Encoder]:
 
 
 def router_files(pair: EncoderPair[Encoder], folder: Path) -> dict[str, object]:
-    """Return what sentence-transformers reads of a pair's own folder, by file name: a Router over both subfolders."""
+    """Return the files of a pair for sentence-transformers, by name: a Router over both subfolders."""
     modules = {side: listed_modules(folder / side) for side in SIDES}
     structure = {side: [f"{side}/{module['path']}".rstrip("/") for module in modules[side]] for side in SIDES}
     types = {

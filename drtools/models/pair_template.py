@@ -9,9 +9,9 @@ if TYPE_CHECKING:
 
 
 class Template(NamedTuple):
-    """The special tokens before a query, between query and document, and after.
+    """The special tokens before a query, between query and document, and after the document.
 
-    The token types of each part and of the two texts.
+    It also has the token types of these parts and of both texts.
     """
 
     before: list[int]
@@ -21,18 +21,18 @@ class Template(NamedTuple):
 
     @property
     def special(self) -> int:
-        """How many special tokens a pair has."""
+        """The number of special tokens in a pair."""
         return len(self.before) + len(self.between) + len(self.after)
 
 
 def template_of(tokenizer: PreTrainedTokenizerBase) -> Template:
-    """Read off a tokenizer how it joins a pair."""
+    """Return the template with which a tokenizer joins pairs."""
     first, second = (tokenizer(text, add_special_tokens=False)["input_ids"] for text in ("a", "b"))
     both = tokenizer("a", "b", return_token_type_ids=True)
     ids, types = both["input_ids"], both["token_type_ids"]
     starts = [at for at in range(len(ids)) if ids[at : at + len(first)] == first]
     ends = [at for at in range(len(ids)) if ids[at : at + len(second)] == second]
-    assert starts and ends, "a pair holds both of its texts"
+    assert starts and ends, "a pair contains both texts"
     first_end, second_start = starts[0] + len(first), ends[-1]
     second_end = second_start + len(second)
     return Template(

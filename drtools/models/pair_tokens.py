@@ -1,6 +1,6 @@
-"""Pairs of a query and a document -> token ids of both in one list, as a cross-encoder reads them.
+"""Tokenize pairs of a query and a document for a cross-encoder.
 
-Every cut counted.
+Both texts are in one list of token ids. Truncated texts are counted.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from drtools.models.pair_template import Template
 
 
-DOCUMENT_CUT, QUERY_CUT, EMPTY = 1, 2, 4  # what can be odd about a pair; the cache of scores keeps the sum
+DOCUMENT_CUT, QUERY_CUT, EMPTY = 1, 2, 4  # flags of a pair; the cache of scores stores their sum
 
 
 class PairTokens(NamedTuple):
@@ -25,7 +25,7 @@ class PairTokens(NamedTuple):
 
     `types` int8 [total], None for a body without them.
 
-    `odd` uint8 [N] says of each pair what is odd about it: the sum of some of DOCUMENT_CUT, QUERY_CUT and EMPTY.
+    `odd` uint8 [N] has the flags of each pair: a sum of DOCUMENT_CUT, QUERY_CUT and EMPTY.
     """
 
     flat: np.ndarray
@@ -41,26 +41,26 @@ class PairTokens(NamedTuple):
 
     @property
     def backward(self) -> bool:
-        """Whether a step over them goes back through the body."""
+        """Whether a training step backpropagates through the body for them."""
         return True
 
     @property
     def truncated(self) -> int:
-        """How many pairs have a document that was cut."""
+        """The number of pairs with a truncated document."""
         return int(((self.odd & DOCUMENT_CUT) > 0).sum())
 
     @property
     def truncated_queries(self) -> int:
-        """How many pairs have a query that was cut."""
+        """The number of pairs with a truncated query."""
         return int(((self.odd & QUERY_CUT) > 0).sum())
 
     @property
     def empty(self) -> int:
-        """How many pairs have an empty query or document."""
+        """The number of pairs with an empty query or document."""
         return int(((self.odd & EMPTY) > 0).sum())
 
     def inputs(self, rows: Rows) -> tuple[np.ndarray, ...]:
-        """Return token ids, mask and, if there are any, token types of some pairs: each int64 [B, T]."""
+        """Return token ids, mask and, if the body has them, token types of some pairs, each int64 [B, T]."""
         ids = pad(self.flat, self.starts, rows, self.padding)
         mask = (np.arange(ids.shape[1]) < self.lengths[rows][:, None]).astype(np.int64)
         return (ids, mask) if self.types is None else (ids, mask, pad(self.types, self.starts, rows, 0))
@@ -69,10 +69,11 @@ class PairTokens(NamedTuple):
 def tokenize_pairs(
     encoder: CrossEncoder, pairs: Sequence[tuple[str, str]], limits: Sequence[int | None] | None = None
 ) -> PairTokens:
-    """Tokenize (query text, document text) by the tokenizer's own template for pairs.
+    """Tokenize (query text, document text) with the tokenizer's template for pairs.
 
-    The query is cut at its own length, the document at its length and at what the query leaves of the pair; `limits`
-    gives pairs (not None) another length of the document. Special tokens written in a text become those tokens.
+    The query is cut at its maximum length, the document at its own and at the rest of the pair. `limits` sets another
+    maximum for the documents of some pairs (None for the others). Special tokens that are written in a text become
+    those tokens.
     """
     template = encoder.template
     asked = [query.strip() for query, _ in pairs]
@@ -109,16 +110,16 @@ def tokenize_pairs(
 def _types(
     template: Template, lengths: np.ndarray
 ) -> np.ndarray:  # [N, 2] tokens of query and document -> int8 [total]
-    """Return the token types of pairs, one after another."""
+    """Return the concatenated token types of pairs."""
     before, of_first, between, of_second, after = template.types
     kinds = np.array([*before, of_first, *between, of_second, *after], np.int8)
-    times = np.ones((len(lengths), len(kinds)), np.int64)  # a special token stands once
+    times = np.ones((len(lengths), len(kinds)), np.int64)  # special tokens are not repeated
     times[:, [len(before), len(before) + 1 + len(between)]] = lengths
     return np.repeat(np.tile(kinds, len(lengths)), times.ravel())
 
 
 def _each_once(encoder: CrossEncoder, texts: Sequence[str], longest: int) -> tuple[list[int], list[list[int]]]:
-    """Return the place of each text among the different ones, and the tokens of those."""
+    """Return the index of each text among the distinct texts, and the tokens of the distinct texts."""
     places: dict[str, int] = {}
     at = [places.setdefault(text.strip(), len(places)) for text in texts]
     return at, token_lists(encoder.tokenizer, list(places), longest, special=False)[0]

@@ -1,6 +1,6 @@
-"""Documents cut into passages and sentences of the encoder's own tokens, and where each stands in the text (FGD).
+"""Cut documents into passages and sentences, measured in the encoder's tokens, with their positions in the text (FGD).
 
-A document of one piece at both levels holds it once.
+If a document has one piece at both levels, the piece is stored once.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
 
 def cut(count: int, size: int, least: int) -> np.ndarray:  # -> int64 [n, 2]
-    """Cut `count` tokens into consecutive spans of `size`; a rest under `least` joins the span before it.
+    """Cut `count` tokens into consecutive spans of `size`. A rest shorter than `least` is added to the span before it.
 
-    No tokens, no span.
+    There is no span without tokens.
     """
     starts = np.arange(0, count, size)
     if len(starts) > 1 and count - starts[-1] < least:
@@ -35,9 +35,9 @@ def cut(count: int, size: int, least: int) -> np.ndarray:  # -> int64 [n, 2]
 
 
 class PieceLayout(NamedTuple):
-    """Places in a row for a document and its pieces.
+    """The places in a row for a document and its pieces.
 
-    K = 1 + `passages` + `sentences`, as many as the longest document can have.
+    There are K = 1 + `passages` + `sentences`, enough for the longest document.
     """
 
     passages: int
@@ -55,41 +55,41 @@ class PieceLayout(NamedTuple):
         return cut(count, passage, least), cut(count, sentence, least)
 
     def parents(self, passages: int) -> np.ndarray:  # -> int64 [S]
-        """Return the passage in which each sentence begins, in a document of so many passages."""
+        """Return the passage in which each sentence starts, for a document with this number of passages."""
         passage, sentence, _ = _tokens_of(self.sizes)
         begins = np.arange(self.sentences) * sentence // passage
         return np.minimum(begins, max(0, passages - 1))
 
 
 def _tokens_of(sizes: PieceSizes) -> tuple[int, int, int]:
-    """Return the tokens of a passage, of a sentence and of the least piece."""
+    """Return the number of tokens of a passage, of a sentence and of the shortest piece."""
     passage, sentence, least = sizes.passage_tokens, sizes.sentence_tokens, sizes.least_piece_tokens
-    assert passage is not None and sentence is not None and least is not None, "sizes are settled first"
+    assert passage is not None and sentence is not None and least is not None, "sizes are complete"
     return passage, sentence, least
 
 
 def layout_of(encoder: Reader, sizes: PieceSizes) -> PieceLayout:
-    """Return the places that the encoder's documents need at its length.
+    """Return the layout for documents of the encoder's maximum length.
 
-    Sizes that were not said are those it was trained with.
+    Sizes that are not given are those of its training.
     """
     sizes = sizes.settled(encoder.settings.pieces)
     passage, sentence, least = _tokens_of(sizes)
     if sentence > passage:
         raise InputError(
-            "a sentence lies in a passage",
-            where=f"{param('sentence_tokens')} {sentence} beside {param('passage_tokens')} {passage}",
+            "a sentence is part of a passage",
+            where=f"{param('sentence_tokens')} {sentence} with {param('passage_tokens')} {passage}",
             expected="no more",
         )
     if least > sentence:
         raise InputError(
-            "no whole sentence has so many tokens",
-            where=f"{param('least_piece_tokens')} {least} beside {param('sentence_tokens')} {sentence}",
+            "no sentence has so many tokens",
+            where=f"{param('least_piece_tokens')} {least} with {param('sentence_tokens')} {sentence}",
             expected="no more",
         )
     if not encoder.tokenizer.is_fast:
         raise InputError(
-            "its tokenizer does not say where a token stands in the text, which pieces need",
+            "its tokenizer does not give the positions of tokens in the text, which pieces need",
             where=encoder.folder,
             expected="a fast tokenizer (tokenizer.json)",
         )
@@ -99,9 +99,9 @@ def layout_of(encoder: Reader, sizes: PieceSizes) -> PieceLayout:
 
 
 def cut_of(encoder: Reader, layout: PieceLayout, title_separator: str) -> dict[str, object]:
-    """Return all but a document that decides where it is cut, for whoever stores pieces.
+    """Return everything except the document that determines where it is cut.
 
-    The tokenizer by its fingerprint.
+    The tokenizer is given by its fingerprint. Files with pieces store this record.
     """
     parts = json.loads(encoder.tokenizer.backend_tokenizer.to_str())
     return {
@@ -117,9 +117,9 @@ def cut_of(encoder: Reader, layout: PieceLayout, title_separator: str) -> dict[s
 class PieceTokens(Enriched[Tokens]):
     """Tokens of N documents with their pieces.
 
-    `spans` int32 [N, K, 2] in tokens, the whole first, (0, 0) for a piece that is not there.
+    `spans` int32 [N, K, 2] are in tokens. The first is the whole document; (0, 0) means no piece.
 
-    `characters` int32 [N, K, 2]: the same in characters of the text.
+    `characters` int32 [N, K, 2] are the same spans in characters of the text.
     """
 
     spans: np.ndarray
@@ -127,20 +127,20 @@ class PieceTokens(Enriched[Tokens]):
     layout: PieceLayout
 
     def inputs(self, rows: Rows) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return what `Spans` takes of some rows: token ids, mask, spans."""
+        """Return the inputs of `Spans` for some rows: token ids, mask, spans."""
         return *self.tokens.padded(rows), self.spans[rows].astype(np.int64)
 
     def counts(self, rows: slice = slice(None)) -> tuple[np.ndarray, np.ndarray]:
-        """Return the passages and sentences of documents, [N] each.
+        """Return the numbers of passages and sentences of documents, [N] each.
 
-        0 sentences where the one passage is the one sentence.
+        The number of sentences is 0 if the only passage equals the only sentence.
         """
         there = self.spans[rows, 1:, 1] > 0
         passages, sentences = there[:, : self.layout.passages].sum(1), there[:, self.layout.passages :].sum(1)
         return passages, np.where((passages == 1) & (sentences == 1), 0, sentences)
 
     def pieces(self, at: int) -> list[tuple[int, int]]:
-        """Return a document's pieces as (start, end) in characters: passages, then sentences."""
+        """Return the pieces of a document as (start, end) in characters: passages, then sentences."""
         passages, sentences = (int(counts[0]) for counts in self.counts(slice(at, at + 1)))
         first = 1 + self.layout.passages
         return [
@@ -150,7 +150,7 @@ class PieceTokens(Enriched[Tokens]):
 
 
 def tokenize_pieces(encoder: Reader, texts: Sequence[str], layout: PieceLayout) -> PieceTokens:
-    """Tokenize documents as `tokenize` does, and cut each one's own tokens: neither special ones nor the prompt's."""
+    """Tokenize documents as `tokenize` does, and cut their tokens, without special tokens and prompt, into pieces."""
     settings = encoder.settings
     prompt = settings.document_prompt
     stripped = [text.strip() for text in texts]
@@ -184,5 +184,5 @@ def tokenize_pieces(encoder: Reader, texts: Sequence[str], layout: PieceLayout) 
 
 
 def check_of(pieces: Sequence[tuple[int, int]]) -> int:
-    """Return a number of 31 bits that tells one document's pieces from another cut."""
+    """Return a checksum of 31 bits for the pieces of a document."""
     return zlib.crc32(np.asarray(pieces, np.int32).tobytes()) & 0x7FFFFFFF

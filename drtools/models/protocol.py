@@ -1,4 +1,4 @@
-"""What every model is that makes rows of tokens."""
+"""Protocols of models that turn tokens into rows."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ if TYPE_CHECKING:
 
 
 class Model(Protocol):
-    """What makes rows of tokens: an encoder, its spans, a cross-encoder, a body under a masked-language head."""
+    """A model that turns tokens into rows: an encoder, its spans, a cross-encoder, a masked language model."""
 
     @property
     def folder(self) -> Path | None:
-        """Where its weights were loaded from."""
+        """The folder of its weights."""
 
     def __call__(self, *inputs: Any, **named: Any) -> Tensor:  # -> [B, D]
         """Return the rows of a batch."""
 
 
 class Reader(Protocol):
-    """What reads texts: an encoder, or one without its weights."""
+    """An object that tokenizes texts: an encoder, or one without its weights."""
 
     @property
     def tokenizer(self) -> PreTrainedTokenizerBase:
@@ -35,30 +35,30 @@ class Reader(Protocol):
 
     @property
     def settings(self) -> EncoderSettings:
-        """Its prompts and lengths among others."""
+        """Its settings, such as prompts and lengths."""
 
     @property
     def folder(self) -> Path | None:
-        """Where it was loaded from."""
+        """Its folder."""
 
 
 class SideModel(Protocol):
-    """What makes the rows of one side: an encoder, or the half of a pair."""
+    """A model of one side: an encoder, or one encoder of a pair."""
 
     @property
     def body(self) -> Module:
-        """The network under its pooling and head, whose operations are counted."""
+        """The network below pooling and head, whose operations are counted."""
 
     @property
     def dimension(self) -> int:
         """The length D of a row."""
 
     def __call__(self, *inputs: Any) -> Tensor:  # -> [texts, D]
-        """Return the rows of its inputs."""
+        """Return the rows of a batch of inputs."""
 
 
 class Learner(Protocol):
-    """Whatever the loop trains: an `nn.Module` whose `of(side)` makes the rows of a side."""
+    """A model that the loop can train: an `nn.Module` whose `of(side)` returns the model of a side."""
 
     def of(self, side: str) -> SideModel:
         """Return the module of a side."""
@@ -78,13 +78,13 @@ class Learner(Protocol):
         """Return all weights by name."""
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True) -> _IncompatibleKeys:
-        """Take weights by name."""
+        """Load weights by name."""
 
     def train(self, mode: bool = True) -> object:
-        """Set whether dropout is on."""
+        """Turn dropout on or off."""
 
     def eval(self) -> object:
-        """Switch dropout off."""
+        """Turn dropout off."""
 
     def to(self, device: str) -> Self:
         """Move the weights to a device."""

@@ -1,9 +1,9 @@
 """A relevance module (REM).
 
-LoRA on queries and values, and a parallel adapter beside every feed-forward block, on a body that stays as it is.
+It adds LoRA on queries and values, and a parallel adapter at each feed-forward block, to a frozen body.
 
-Zhan et al., DDR. It is trained on one body and put on others of the same family, depth and tokenizer. For inference it
-is folded into the weights, so that what remains is a plain body.
+It is trained on one body and applied to others of the same family, depth and tokenizer (Zhan et al., DDR). For
+inference it is folded into the weights, which gives a plain body.
 """
 
 from __future__ import annotations
@@ -30,13 +30,11 @@ GELUS = ("gelu", "gelu_new", "gelu_pytorch_tanh", "gelu_fast")
 
 
 class Family(NamedTuple):
-    """Where a body has what a REM adapts.
+    """The parts of a body that a REM adapts: in each layer, the query and value projections and the feed-forward block.
 
-    Its layers, in each the query and value projections and the feed-forward block.
-
-    `residual_first`: the block takes (inner states, x) and adds x itself, after dropout and before its LayerNorm; else
-    it takes x, and what it returns is added to the residual. `inner` and `outer` are the block's linear layers, `width`
-    and `activation` the configuration's names; a gated block, which cannot be widened, names none.
+    With `residual_first`, the block takes (inner states, x) and adds x itself, after dropout and before its LayerNorm.
+    Otherwise it takes x, and its result is added to the residual. `inner` and `outer` are the linear layers of the
+    block. `width` and `activation` are names in the configuration; a gated block, which cannot be widened, has none.
     """
 
     layers: str
@@ -82,9 +80,9 @@ FAMILIES = {  # by the configuration's model_type
 
 
 class ParallelAdapter(nn.Module):
-    """x -> scale * up(relu(down(x))); a new one gives 0."""
+    """Computes scale * up(relu(down(x))). A new adapter gives 0."""
 
-    hook: RemovableHandle  # that lets the block add what this gives
+    hook: RemovableHandle  # the hook that adds the result to the block
 
     def __init__(self, size: int, bottleneck: int, scale: float) -> None:
         super().__init__()
@@ -93,13 +91,13 @@ class ParallelAdapter(nn.Module):
             nn.init.zeros_(parameter)
 
     def forward(self, states: Tensor) -> Tensor:  # [..., D] -> [..., D]
-        """Return what is added beside the block."""
+        """Return what is added to the result of the block."""
         added: Tensor = self.up(torch.relu(self.down(states)))
         return self.scale * added
 
 
 class SplitProjection(nn.Module):
-    """ModernBERT's fused projection as three, so that queries and values can be adapted without keys."""
+    """ModernBERT's fused projection, split into three, so that queries and values can be adapted without keys."""
 
     def __init__(self, fused: nn.Linear) -> None:
         super().__init__()
@@ -108,11 +106,11 @@ class SplitProjection(nn.Module):
         self.query, self.key, self.value = (_linear(weight, bias) for weight, bias in zip(weights, biases, strict=True))
 
     def forward(self, states: Tensor) -> Tensor:  # [..., D] -> [..., 3 D]
-        """Return queries, keys and values side by side."""
+        """Return queries, keys and values, concatenated."""
         return torch.cat([self.query(states), self.key(states), self.value(states)], dim=-1)
 
     def fused(self) -> nn.Linear:
-        """Return the one projection again."""
+        """Return the fused projection."""
         parts = (self.query, self.key, self.value)
         return _linear(
             torch.cat([part.weight.data for part in parts]),
@@ -129,9 +127,9 @@ def _linear(weight: Tensor, bias: Tensor | None) -> nn.Linear:
 
 
 def _family(encoder: Encoder) -> Family:
-    """Return where the parts of an encoder's body are.
+    """Return the family of an encoder's body.
 
-    InputError with the names of its layers for one that is not known.
+    Raises InputError, with the names of the layers, for an unknown family.
     """
     kind = encoder.body.config.model_type
     if kind not in FAMILIES:
@@ -142,8 +140,8 @@ def _family(encoder: Encoder) -> Family:
         ]
         raise InputError(
             (
-                f"a REM does not know where to go in a body of type {kind}, whose first layer has "
-                f"{', '.join(names) or 'no linear layers'}; known are {', '.join(FAMILIES)}"
+                f"a REM cannot be added to a body of type {kind}, whose first layer has "
+                f"{', '.join(names) or 'no linear layers'}; supported are {', '.join(FAMILIES)}"
             ),
             where=encoder.folder,
         )
@@ -157,7 +155,7 @@ def _layers(encoder: Encoder) -> nn.ModuleList:
 
 
 def add_rem(encoder: Encoder, settings: RemSettings, seed: int) -> None:
-    """Put a new REM on an encoder's body, drawn by `seed`; it changes no vector yet."""
+    """Add a new REM to an encoder's body, drawn with `seed`. It does not change vectors yet."""
     family = _family(encoder)
     if settings.lora_rank:
         if family.query.startswith("attn.Wqkv."):
@@ -194,7 +192,7 @@ def _put_adapter(block: nn.Module, family: Family, adapter: ParallelAdapter) -> 
 
 
 def rem_parameters(encoder: Encoder) -> dict[str, nn.Parameter]:
-    """Return the REM's parameters, named by the layers that they stand beside."""
+    """Return the parameters of the REM, named after the layers to which they are added."""
     return {
         name.replace(".default.", "."): parameter
         for name, parameter in encoder.body.named_parameters()
@@ -203,17 +201,17 @@ def rem_parameters(encoder: Encoder) -> dict[str, nn.Parameter]:
 
 
 def train_parts(encoder: Encoder, part: str) -> None:
-    """Let the REM alone (`rem`) learn, or `all` weights."""
+    """Make only the REM (`rem`) or `all` weights trainable."""
     encoder.requires_grad_(part == "all")
     for parameter in rem_parameters(encoder).values():
         parameter.requires_grad_(True)
 
 
 def fold_rem(encoder: Encoder) -> None:
-    """Fold the REM into the weights, so that the body is plain again: its vectors stay the same to 1e-5.
+    """Fold the REM into the weights. The body is then plain, and vectors change by at most 1e-5.
 
-    LoRA is added to its projections. An adapter becomes more neurons of its block, whose gelu is made so steep that it
-    is relu. ModernBERT's gated block has no room for that; there the adapter stays beside it.
+    LoRA is added to its projections. An adapter becomes additional neurons of its block, whose gelu is made so steep
+    that it equals relu. This is not possible in ModernBERT's gated block, where the adapter stays separate.
     """
     family, settings = _family(encoder), encoder.rem
     assert settings is not None, "an encoder with a REM"
@@ -240,12 +238,12 @@ def _widens(encoder: Encoder) -> bool:
 
 
 def check_folds(encoder: Encoder) -> None:
-    """Refuse an encoder whose REM cannot become part of a plain body, before work is spent on it."""
+    """Raise InputError early if the REM of an encoder cannot be folded into a plain body."""
     if encoder.rem and encoder.rem.adapter_size and not _widens(encoder):
         raise InputError(
             (
                 f"a parallel adapter cannot become part of a plain {encoder.body.config.model_type} body, whose "
-                "feed-forward block is gated or no gelu"
+                "feed-forward block is gated or has no gelu"
             ),
             where=encoder.folder,
             remedy=(
@@ -255,7 +253,7 @@ def check_folds(encoder: Encoder) -> None:
 
 
 def _widen(layer: nn.Module, family: Family) -> None:
-    """Make a block's adapter a part of its two linear layers."""
+    """Make the adapter of a block a part of its two linear layers."""
     block, inner, outer = (layer.get_submodule(name) for name in (family.block, family.inner, family.outer))
     adapter = block.adapter
     assert isinstance(inner, nn.Linear) and isinstance(outer, nn.Linear) and isinstance(adapter, ParallelAdapter)

@@ -1,4 +1,4 @@
-"""A REM's folder: its tensors, and which bodies they fit."""
+"""The folder of a REM: its tensors, and the bodies to which it can be added."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ REM = {
     **dict.fromkeys(PROMPTS, TEXT),
     "body": OBJECT,
 }
-FITTING = {  # what must be the same of two bodies, in words
+FITTING = {  # properties that two bodies must share, in words
     "type": "a body of type {}",
     "layers": "{} layers",
     "dimension": "{} dimensions",
@@ -48,12 +48,12 @@ FITTING = {  # what must be the same of two bodies, in words
 
 
 def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
-    """Return the fingerprint of a vocabulary: equal exactly if the same tokens have the same numbers."""
+    """Return the fingerprint of a vocabulary. It is equal exactly if the same tokens have the same ids."""
     return digest(sorted(tokenizer.get_vocab().items()))
 
 
 def _fits(encoder: Encoder) -> dict[str, object]:
-    """Return what must be the same of the body a REM was trained on and the one that it is put on."""
+    """Return the properties that the body of a REM's training and any other body for it must share."""
     config = encoder.body.config
     return {
         "type": config.model_type,
@@ -70,8 +70,8 @@ def _fits(encoder: Encoder) -> dict[str, object]:
 
 
 def save_rem(encoder: Encoder, folder: Path) -> str:
-    """Write the REM that an encoder carries, naming the body that it was trained on; return its fingerprint."""
-    assert encoder.rem is not None and encoder.folder is not None, "a REM that was trained on a folder's body"
+    """Write the REM of an encoder, with the name of its body. Returns the fingerprint of the REM."""
+    assert encoder.rem is not None and encoder.folder is not None, "the REM was trained on a body in a folder"
     tensors = {name: parameter.detach().cpu() for name, parameter in rem_parameters(encoder).items()}
     body = {"fingerprint": weights_fingerprint(encoder.folder), **_fits(encoder)}
     return write_rem(folder, tensors, encoder.rem, body, {name: getattr(encoder.settings, name) for name in PROMPTS})
@@ -84,7 +84,7 @@ def write_rem(
     body: Mapping[str, object],
     prompts: Mapping[str, str] | None = None,
 ) -> str:
-    """Write a REM's folder: its tensors, sizes, prompts, and what is known of its body; return its fingerprint."""
+    """Write the folder of a REM: its tensors, sizes, prompts, and properties of its body. Returns its fingerprint."""
     save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, folder / WEIGHTS)
     record = {"kind": "rem", **dataclasses.asdict(settings), **(prompts or {}), "body": dict(body)}
     (folder / OURS).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
@@ -109,9 +109,9 @@ def _tensors(folder: Path) -> dict[str, Tensor]:
 
 
 def load_rem(encoder: Encoder, folder: Path) -> None:
-    """Put a REM on an encoder's body, with the prompts that it learnt behind.
+    """Add a REM to an encoder's body, with the prompts of its training.
 
-    One of another family, depth, tokenizer, pooling or head is refused.
+    Raises InputError for a REM of another family, depth, tokenizer, pooling or head.
     """
     record = read_json(folder / OURS, REM) if (folder / OURS).is_file() else {}
     if record.get("kind") != "rem":
@@ -125,37 +125,35 @@ def load_rem(encoder: Encoder, folder: Path) -> None:
     theirs, ours = record.get("body"), _fits(encoder)
     if not isinstance(theirs, dict) or not all(isinstance(size, int | float) for size in sizes):
         raise InputError(
-            "the REM's sizes or its body are not there; the file was damaged, train the REM again", where=folder / OURS
+            "the REM's sizes or its body are missing; the file was damaged, train the REM again", where=folder / OURS
         )
     for name, words in FITTING.items():
-        if theirs.get(name, ours[name]) != ours[name]:  # an older REM says less
+        if theirs.get(name, ours[name]) != ours[name]:  # an older REM has fewer keys
             raise InputError(
                 (
                     f"this REM was trained on {words.format(theirs[name])}, {encoder.folder} has "
                     f"{words.format(ours[name])}"
                 ),
                 where=folder,
-                remedy="put it on a body adapted from the one that it was trained on",
+                remedy="use a body adapted from the one that it was trained on",
             )
     for name in PROMPTS:
         setattr(encoder.settings, name, record.get(name, getattr(encoder.settings, name)))
     tensors = _tensors(folder)
     add_rem(encoder, RemSettings(*sizes), seed=0)
     parameters = rem_parameters(encoder)
-    check_names(tensors, parameters.__contains__, folder, f"the REM that {OURS} speaks of")
+    check_names(tensors, parameters.__contains__, folder, f"the REM that {OURS} describes")
     if {name: tensor.shape for name, tensor in tensors.items()} != {
         name: parameter.shape for name, parameter in parameters.items()
     }:
-        raise InputError(
-            f"its tensors are not those that {OURS} speaks of; the file was damaged, train the REM again", where=folder
-        )
+        raise InputError(f"its tensors do not match {OURS}; the file was damaged, train the REM again", where=folder)
     with torch.no_grad():
         for name, parameter in parameters.items():
             parameter.copy_(tensors[name])
     encoder.rem_fingerprint = _fingerprint(folder)
     if encoder.settings.folded_rem == encoder.rem_fingerprint:
         raise InputError(
-            f"holds {folder} in its weights already, and would have it twice",
+            f"{folder} is already folded into its weights",
             where=encoder.folder,
-            remedy=f"use {param('model')} {encoder.folder} alone",
+            remedy=f"use only {param('model')} {encoder.folder}",
         )

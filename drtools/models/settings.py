@@ -1,7 +1,7 @@
-"""What an encoder is besides its weights, read from a folder's files: pooling, head, prompts, lengths, fingerprints.
+"""The settings of an encoder, read from a folder's files: pooling, head, prompts, lengths, fingerprints.
 
-A sentence-transformers folder says it in modules.json, a folder of ours also in drtools.json; a bare body says nothing,
-and then pooling must be given. Nothing is guessed from names.
+A sentence-transformers folder has them in modules.json, a folder of drtools also in drtools.json. A bare body has no
+pooling, so it must be given. Nothing is guessed from names.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from drtools.outputs.fingerprints import digest, file_fingerprint
 
 OURS = "drtools.json"
 MASKED_HEAD = "masked-head"
-# folders of weights that make no vectors: that head, a REM for other bodies, and a training's checkpoints while it
-# writes its output
+# subfolders with weights that do not affect vectors: the masked-language head, a REM for other bodies, and checkpoints
+# of a training that has not finished
 NO_VECTORS = (MASKED_HEAD, "rem", "working")
 SIDES = ("query", "document")
-LONGEST_BY_DEFAULT = 512  # [ours] tokens, for a bare body that names no length of its own
-# as in transformers' own table of attributes: what families call the size of a token's state
+LONGEST_BY_DEFAULT = 512  # [ours] tokens, for a bare body without a length in its files
+# names of the size of a token state, as in transformers' table of attributes
 HIDDEN_SIZES = ("hidden_size", "dim", "d_model", "n_embd")
-# positions of these families start after the padding index, so that many of them are never used. A body that is loaded
-# is asked itself (`bodies.positions_of`); this is for who reads files alone, as `show` does.
+# In these families, positions start after the padding index, and those before it are never used. This is for reading
+# files without loading the body, as in `show`; otherwise see `bodies.positions_of`.
 OFFSET_POSITIONS = (
     "roberta",
     "xlm-roberta",
@@ -48,9 +48,9 @@ OFFSET_POSITIONS = (
 
 @dataclass
 class EncoderSettings:
-    """How a body's token states become vectors, and how texts become tokens.
+    """How texts become tokens, and how the token states of a body become vectors.
 
-    `pooling` concatenates several in this order; `head` lists the layers behind it.
+    Several modes of `pooling` are concatenated in this order. `head` lists the layers after the pooling.
     """
 
     pooling: tuple[str, ...]
@@ -61,14 +61,16 @@ class EncoderSettings:
     max_query_tokens: int = LONGEST_BY_DEFAULT
     max_document_tokens: int = LONGEST_BY_DEFAULT
     lower_case: bool = False
-    similarity: str | None = None  # what sentence-transformers' files name: cosine, dot ...
-    inherited: dict[str, str] = field(default_factory=dict)  # fingerprints taken over from another encoder, by side
-    same_as: dict[str, str] = field(default_factory=dict)  # its own fingerprint -> that of the model it is a copy of
-    folded_rem: str | None = None  # the fingerprint of a REM that is in the weights already
+    similarity: str | None = None  # in sentence-transformers' files: cosine, dot ...
+    inherited: dict[str, str] = field(default_factory=dict)  # fingerprints of another encoder, by side
+    same_as: dict[str, str] = field(
+        default_factory=dict
+    )  # its own fingerprint -> the fingerprint of the model of which it is a copy
+    folded_rem: str | None = None  # the fingerprint of a REM in the weights
     pieces: dict[str, Any] = field(
         default_factory=dict
-    )  # of one that distill-fgd made: the spans and the sizes of pieces that it learnt
-    notes: list[str] = field(default_factory=list)  # what is odd in its files, to be reported when it is loaded
+    )  # from distill-fgd: the kind of spans and the sizes of pieces of its training
+    notes: list[str] = field(default_factory=list)  # problems in its files, reported when it is loaded
 
     @property
     def normalized(self) -> bool:
@@ -78,7 +80,7 @@ class EncoderSettings:
 
     @property
     def similarity_word(self) -> str:
-        """How sentence-transformers is to compare these vectors."""
+        """The similarity function for sentence-transformers."""
         return self.similarity or ("cosine" if self.normalized else "dot")
 
     @property
@@ -91,27 +93,27 @@ class EncoderSettings:
         return self.query_prompt if side == "query" else self.document_prompt
 
     def max_tokens(self, side: str) -> int:
-        """Return where texts of a side are cut, in tokens, special ones included."""
+        """Return the maximum length of texts of a side, in tokens including special tokens."""
         return self.max_query_tokens if side == "query" else self.max_document_tokens
 
 
 def is_pair(folder: Path) -> bool:
-    """Whether a folder holds two encoders, one for each side, in subfolders of these names."""
+    """Return whether a folder holds two encoders, in subfolders named after the sides."""
     return own_settings(folder).get("kind") == "pair"
 
 
 def is_bare(folder: Path) -> bool:
-    """Whether a folder holds a body alone, whose files do not say how its states become a vector."""
+    """Return whether a folder holds only a body, without pooling and head."""
     return not is_pair(folder) and not has_modules(folder)
 
 
 def is_lexical(folder: Path) -> bool:
-    """Whether a folder holds a lexical encoder (of `make-lexical`), which has no body."""
+    """Return whether a folder holds a lexical encoder (from `make-lexical`), which has no body."""
     return own_settings(folder).get("kind") == "lexical"
 
 
 def side_folder(folder: Path, side: str) -> Path:
-    """Return where the encoder of a side lies: the subfolder of a pair, else the folder itself."""
+    """Return the folder of the encoder of a side: a subfolder of a pair, or the folder itself."""
     if not is_pair(folder):
         return folder
     if not (folder / side).is_dir():
@@ -124,9 +126,9 @@ def side_folder(folder: Path, side: str) -> Path:
 
 
 def positions(config: dict[str, Any]) -> int | None:
-    """Return the most tokens that a body's positions allow, or None if its configuration names no number."""
+    """Return the maximum number of tokens for a body's positions, or None if its configuration has none."""
     count = next((config[name] for name in ("max_position_embeddings", "n_positions") if name in config), None)
-    if not isinstance(count, int) or count < 1:  # XLNet's is -1
+    if not isinstance(count, int) or count < 1:  # XLNet has -1
         return None
     if config.get("model_type") in OFFSET_POSITIONS:
         padding = config.get("pad_token_id")
@@ -135,7 +137,7 @@ def positions(config: dict[str, Any]) -> int | None:
 
 
 def head_dimension(settings: EncoderSettings, hidden_size: int) -> int:
-    """Return the length of the vectors that come of token states of a size."""
+    """Return the dimension of vectors, given the size of token states."""
     size = hidden_size * len(settings.pooling)
     for layer in settings.head:
         if layer["kind"] == "dense":
@@ -146,14 +148,14 @@ def head_dimension(settings: EncoderSettings, hidden_size: int) -> int:
 
 
 def vector_dimension(folder: Path, settings: EncoderSettings) -> int:
-    """Return the length of an encoder's vectors, read from its files."""
+    """Return the dimension of an encoder's vectors, read from its files."""
     config = body_config(folder)
     sizes = [config[name] for name in HIDDEN_SIZES if isinstance(config.get(name), int)]
     if not sizes:
         raise InputError(
             (
-                f"none of {', '.join(HIDDEN_SIZES)} was found, so the length of its vectors is not known; such models "
-                "are not supported"
+                f"none of {', '.join(HIDDEN_SIZES)} was found, so the dimension of its vectors is not known; such "
+                "models are not supported"
             ),
             where=folder / "config.json",
         )
@@ -161,27 +163,27 @@ def vector_dimension(folder: Path, settings: EncoderSettings) -> int:
 
 
 def _longest(folder: Path, said: int | None) -> int | None:
-    """Return the most tokens that a body's files allow, or None if they name no length; `said` is its modules'."""
+    """Return the maximum number of tokens in a body's files, or None. `said` is the one of its modules."""
     longest = said if isinstance(said, int) else tokenizer_config(folder).get("model_max_length")
     limits: list[int | None] = [longest, positions(body_config(folder))]
-    known = [int(limit) for limit in limits if limit and limit < 1e7]  # tokenizers write 1e30 for `no limit`
+    known = [int(limit) for limit in limits if limit and limit < 1e7]  # tokenizers have 1e30 for no limit
     return min(known) if known else None
 
 
 def read_settings(folder: Path, pooling: str | None = None) -> EncoderSettings:
-    """Read an encoder's settings; `pooling` is for a bare body, whose files name none."""
+    """Read the settings of an encoder. `pooling` is for a bare body, whose files have none."""
     if is_lexical(folder):
         raise InputError(
             (
-                "a lexical encoder, which has no body to train; it encodes and searches, or is made anew with drtools "
-                "make-lexical"
+                "a lexical encoder, which has no body to train; use it to encode and search, or make a new one with "
+                "drtools make-lexical"
             ),
             where=folder,
         )
     refuse_adapter(folder)
     settings = _of_files(folder)
     ours: dict[str, Any] = own_settings(folder)
-    if ours.get("kind") != "encoder":  # a ranker's lengths are those of pairs
+    if ours.get("kind") != "encoder":  # the lengths of a ranker are those of pairs
         ours = {}
     check_keys(ours, OURS, folder / OURS, settings.notes)
     for name in (
@@ -200,35 +202,35 @@ def read_settings(folder: Path, pooling: str | None = None) -> EncoderSettings:
         _set_pooling(settings, pooling)
     if not settings.pooling:
         raise InputError(
-            "a bare body, whose files do not say how token states become one vector",
+            "a bare body, whose files do not define a pooling",
             where=folder,
             remedy=f"use {param('pooling')} cls, mean, max or last",
         )
     if settings.similarity not in (None, "dot") and not settings.normalized:
         remedy = (
-            f"; {param('pooling')} {'+'.join(settings.pooling)}+normalize gives vectors whose inner product is their "
+            f"; use {param('pooling')} {'+'.join(settings.pooling)}+normalize for vectors whose inner product is their "
             "cosine"
         )
         settings.notes.append(
-            f"{folder}: it compares vectors by {settings.similarity}, but they do not have length 1; searches here go "
+            f"{folder}: it compares vectors by {settings.similarity}, but they do not have length 1; drtools searches "
             f"by inner product{remedy if settings.similarity == 'cosine' else ''}"
         )
     return settings
 
 
 def refuse_adapter(folder: Path) -> None:
-    """Refuse a folder with an adapter that is not merged: transformers would load whatever base model it names."""
+    """Raise InputError for a folder with an unmerged adapter, since transformers would load the base model it names."""
     if (folder / "adapter_config.json").exists():
         base = optional_json(folder / "adapter_config.json", ADAPTER).get("base_model_name_or_path") or "its base model"
         raise InputError(
             f"an adapter (adapter_config.json) for {base}, which is not merged into the weights",
             where=folder,
-            remedy=f"merge it with `drtools import-model {folder} -o FOLDER`, and name that folder",
+            remedy=f"merge it with `drtools import-model {folder} -o FOLDER`, and pass that folder",
         )
 
 
 def _of_files(folder: Path) -> EncoderSettings:
-    """Read what a folder's files say, sentence-transformers' or a body's alone."""
+    """Read the settings in a folder's files, from sentence-transformers or of a body alone."""
     settings, said = EncoderSettings(pooling=()), None
     sides: dict[str, int | None] = {}
     if has_modules(folder):
@@ -245,7 +247,7 @@ def _of_files(folder: Path) -> EncoderSettings:
     if not settings.pooling:
         longest = min(longest or LONGEST_BY_DEFAULT, LONGEST_BY_DEFAULT)
         if body_config(folder).get("model_type") == "dpr":
-            settings.pooling = ("cls",)  # DPR's encoders return the first token's state
+            settings.pooling = ("cls",)  # DPR's encoders return the state of the first token
     settings.max_query_tokens, settings.max_document_tokens = (
         sides.get(side) or longest or LONGEST_BY_DEFAULT for side in SIDES
     )
@@ -259,60 +261,57 @@ def _set_pooling(settings: EncoderSettings, pooling: str) -> None:
     if not words or any(word not in POOLINGS for word in words):
         raise InputError(
             (
-                f"expected {', '.join(POOLINGS)}, or several joined by +; +normalize at the end gives vectors of "
-                "length 1"
+                f"expected {', '.join(POOLINGS)}, or several joined with +; add +normalize at the end for vectors "
+                "of length 1"
             ),
             where=f"{param('pooling')} {pooling}",
         )
-    settings.pooling = tuple(word for word in POOLINGS if word in words)  # the order in which a folder is read back
+    settings.pooling = tuple(word for word in POOLINGS if word in words)  # the order in which folders are read
     if len(settings.pooling) < len(words):
-        raise InputError("a kind stands twice", where=f"{param('pooling')} {pooling}", remedy="name each once")
+        raise InputError("a pooling was given twice", where=f"{param('pooling')} {pooling}", remedy="give each once")
     if last == "normalize" and not settings.normalized:
         settings.head.append({"kind": "normalize"})
 
 
 def weights_fingerprint(folder: Path) -> str:
-    """Return the fingerprint of the files that make vectors: weights, configuration, tokenizer, head layers."""
+    """Return the fingerprint of the files that determine vectors: weights, configuration, tokenizer, head."""
     kinds = ["*.safetensors", "config.json", "tokenizer.json", "vocab.txt", "*.model", "*/*.safetensors"]
-    if not (folder / "tokenizer.json").exists():  # which holds all that these say
+    if not (folder / "tokenizer.json").exists():  # tokenizer.json has all that these files have
         kinds += ["vocab.json", "merges.txt", "added_tokens.json", "entity_vocab.json", "bpe.codes"]
     files = sorted({path for kind in kinds for path in folder.glob(kind) if path.parent.name not in NO_VECTORS})
     return digest([[str(path.relative_to(folder)), file_fingerprint(path)] for path in files])
 
 
 def fingerprints(folder: Path, settings: EncoderSettings) -> dict[str, str]:
-    """Return {"query": ..., "document": ...}: equal exactly if the same text gives the same vector.
+    """Return {"query": ..., "document": ...}. A fingerprint is equal exactly if the same text has the same vector.
 
-    Lengths are left out: an encoder that cuts elsewhere still speaks to the same index; manifests record them. A copy
-    that was written anew has the fingerprint of its original while its files are what was written.
+    Lengths are not included, since an encoder with other lengths can still search the same index; manifests record
+    them. A copy with other bytes has the fingerprint of its original while its files do not change.
     """
     weights = weights_fingerprint(folder)
     common = [weights, list(settings.pooling), settings.head, settings.include_prompt, settings.lower_case]
     odd = deviations(folder, settings.pooling)
-    common += [odd] if odd else []  # a model without any keeps the fingerprint that 0.1.0 gave it
+    common += [odd] if odd else []  # a model without deviations keeps its fingerprint of 0.1.0
     prompts = {side: settings.prompt(side) for side in SIDES}
-    if settings.lower_case:  # which a prompt is written in too
+    if settings.lower_case:  # prompts are in lower case too
         prompts = {side: prompt.lower() for side, prompt in prompts.items()}
     own = {side: digest([*common, prompts[side]]) for side in SIDES}
     return {side: settings.inherited.get(side) or settings.same_as.get(own[side], own[side]) for side in SIDES}
 
 
 def check_side(settings: EncoderSettings, side: str, name: str) -> None:
-    """Refuse an encoder that was made for the other side alone."""
+    """Raise InputError for an encoder that was made only for the other side."""
     if side in settings.inherited:
         plural = {"query": "queries", "document": "documents"}
         other = SIDES[1 - SIDES.index(side)]
         raise InputError(
-            (
-                f"an encoder of {plural[other]} alone; vectors of {plural[side]} come from another, name that one, or "
-                "the pair of both"
-            ),
+            (f"an encoder only for {plural[other]}; pass the encoder of {plural[side]}, or the pair of both"),
             where=name,
         )
 
 
 def ours_as_json(settings: EncoderSettings) -> dict[str, Any]:
-    """Return what drtools.json holds."""
+    """Return the content of drtools.json."""
     kept = dataclasses.asdict(settings)
     return {
         "kind": "encoder",
@@ -326,9 +325,9 @@ def ours_as_json(settings: EncoderSettings) -> dict[str, Any]:
 
 @dataclass
 class RemSettings:
-    """The sizes of a REM: the rank of LoRA and the adapter's bottleneck, 0 for none.
+    """The sizes of a REM: the rank of LoRA and the bottleneck of the adapter (0 for none).
 
-    What the adapter's output is multiplied by.
+    `adapter_scale` multiplies the output of the adapter.
     """
 
     lora_rank: int

@@ -1,8 +1,8 @@
-"""An encoder as its files describe it, before anything is loaded: the folders of its sides and their settings.
+"""The folders and settings of an encoder's sides, read before anything is loaded.
 
 An encoder has one folder for both sides. A pair has two: the subfolders `query` and `document` of a folder whose
-drtools.json has `{"kind": "pair"}`, or two folders that the user names together. The user's word makes a pair of them:
-neither folder has to know the other one's fingerprint.
+drtools.json has `{"kind": "pair"}`, or two folders that the user names together. The user makes them a pair: neither
+folder needs to have the fingerprint of the other.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from drtools.models.specs import EncoderSpec
 
 
 class EncoderFiles(NamedTuple):
-    """What the files of an encoder say.
+    """The folders and settings of an encoder.
 
-    `folders` has the folder of each side, the same one where one encoder encodes both. `settings` has those of the
-    sides that are wanted, the same object where the folder is the same.
+    `folders` has the folder of each side; it is the same if one encoder encodes both. `settings` has the settings of
+    the requested sides; it is the same object if the folder is the same.
     """
 
     folders: dict[str, Path]
@@ -37,23 +37,23 @@ class EncoderFiles(NamedTuple):
 
     @property
     def is_pair(self) -> bool:
-        """Whether the two sides have encoders of their own."""
+        """Whether the sides have separate encoders."""
         return self.folders["query"] != self.folders["document"]
 
 
 def read_encoder(spec: EncoderSpec, side: str | None = None, folders: dict[str, Path] | None = None) -> EncoderFiles:
-    """Read the files of the encoder that a specification names, or those of one `side` of it.
+    """Read the files of the encoder in a specification, or only those of one `side`.
 
-    `folders` are those of the sides, for a caller that has looked the names up. InputError for an encoder that was made
-    for the other side, for a lexical one, and for a pair with a REM.
+    `folders` are the folders of the sides, if the caller has already resolved the names. Raises InputError for an
+    encoder that was made for the other side, for a lexical encoder, and for a pair with a REM.
     """
     name = spec.start()
     folders = folders or side_folders(name, spec.document_model)
     if spec.rem and folders["query"] != folders["document"]:
         raise InputError(
-            "a pair of encoders, on which no REM can be put",
+            "a pair of encoders, which cannot have a REM",
             where=folders["query"].parent,
-            remedy="name one of its subfolders, query or document",
+            remedy="pass one of its subfolders, query or document",
         )
     known: dict[Path, EncoderSettings] = {}
     settings = {}
@@ -65,7 +65,7 @@ def read_encoder(spec: EncoderSpec, side: str | None = None, folders: dict[str, 
 
 
 def side_folders(model: str, document_model: str | None = None) -> dict[str, Path]:
-    """Return the folder of each side: both of `model`, or the documents' of `document_model`."""
+    """Return the folder of each side: both from `model`, or that of documents from `document_model`."""
     named = {"query": model, "document": document_model or model}
     found = {name: resolve(name) for name in dict.fromkeys(named.values())}
     folders = {side: side_folder(found[name], side) for side, name in named.items()}
@@ -81,7 +81,7 @@ def side_folders(model: str, document_model: str | None = None) -> dict[str, Pat
 
 
 def pair_fingerprints(folders: dict[str, Path], pooling: str | None = None) -> dict[str, str]:
-    """Return the fingerprint of each side, as the folders' files say; InputError for two that cannot be a pair."""
+    """Return the fingerprint of each side from the folders' files. Raises InputError if they cannot be a pair."""
     found, dimensions = {}, {}
     for side, folder in folders.items():
         settings = read_settings(folder, pooling)
@@ -91,8 +91,8 @@ def pair_fingerprints(folders: dict[str, Path], pooling: str | None = None) -> d
     if dimensions["query"] != dimensions["document"]:
         raise InputError(
             (
-                f"its vectors have {dimensions['query']} dimensions, those of {folders['document']} "
-                f"{dimensions['document']}; two encoders that belong together have the same number"
+                f"its vectors have {dimensions['query']} dimensions, those of {folders['document']} have "
+                f"{dimensions['document']}; the encoders of a pair must have the same dimension"
             ),
             where=folders["query"],
         )

@@ -1,8 +1,8 @@
-"""Vectors of a document and of spans of it from one pass, for FGD (Zhou et al., Eq. 7).
+"""Vectors of a document and of its spans from one forward pass, for FGD (Zhou et al., Eq. 7).
 
-In the last layer the first token's query attends to the span's tokens alone; output projection, residual with that
-token, LayerNorm and feed-forward follow as usual. The span of every token gives the plain document vector. A body's
-layers before the last run once, whatever the number of spans.
+In the last layer, the query of the first token attends only to the tokens of the span. Output projection, residual with
+that token, LayerNorm and feed-forward follow as usual. The span of all tokens gives the usual document vector. The
+layers before the last are computed once, whatever the number of spans is.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ Graph = Callable[[Tensor, Tensor], Tensor]  # [B, K, D] of spans int [B, K, 2] -
 
 
 class Spans:
-    """The document side of an encoder as rows [documents, K * D].
+    """The document side of an encoder with rows [documents, K * D].
 
-    The document, P passages, S sentences (K = 1 + P + S), each of D numbers.
+    A row has the vectors of the document, P passages and S sentences, K = 1 + P + S, with D numbers each.
 
-    `attention`: spans by Eq. 7. `mean`: the mean of a span's last states. `rgat`: those means, after a graph of a
-    document, its passages and sentences. The document's own vector is the encoder's, whatever the kind. What a document
-    lacks is filled with numbers of no meaning.
+    Kinds are `attention` (Eq. 7), `mean` (the mean of the last states in a span), and `rgat` (these means after a graph
+    of a document, its passages and its sentences). The vector of the document is always that of the encoder. Numbers of
+    missing pieces have no meaning.
     """
 
     def __init__(
         self, encoder: Encoder, passages: int, sentences: int, kind: SpanKind = "attention", graph: Graph | None = None
     ) -> None:
-        """Raise InputError for a body or a pooling that has no such spans."""
+        """Raise InputError for a body or a pooling without such spans."""
         self.body = body_with_spans(encoder, kind)
         self.encoder, self.passages, self.sentences, self.kind, self.graph = encoder, passages, sentences, kind, graph
         self.tokenizer, self.folder, self.settings = encoder.tokenizer, encoder.folder, encoder.settings
@@ -55,9 +55,9 @@ class Spans:
     def __call__(
         self, token_ids: Tensor, mask: Tensor, spans: Tensor
     ) -> Tensor:  # [B, T], [B, T], int [B, K, 2] -> [B, K * D]
-        """Return float32 rows; a span is (first token, token after the last), the first of a text the whole of it."""
+        """Return float32 rows. A span is (first token, token after the last); the first span is the whole text."""
         hidden, seen = states_before_last(self.body, token_ids, mask)
-        last = cast("BertLayer", self.body.encoder.layer[-1])  # RoBERTa's are made of the same parts
+        last = cast("BertLayer", self.body.encoder.layer[-1])  # RoBERTa's layers have the same parts
         states = attended(last, hidden, spans) if self.kind == "attention" else last(hidden, seen)
         with torch.autocast(states.device.type, enabled=False):
             vectors = states.float() if self.kind == "attention" else self._averaged(states.float(), mask, spans)
@@ -72,7 +72,7 @@ class Spans:
 
 
 def body_with_spans(encoder: Encoder, kind: SpanKind) -> BertModel | RobertaModel | XLMRobertaModel:
-    """Return the encoder's body; InputError unless spans of this kind are known for it."""
+    """Return the body of the encoder. Raises InputError if it does not support spans of this kind."""
     from transformers import BertModel, RobertaModel, XLMRobertaModel
 
     settings = encoder.settings
@@ -80,14 +80,14 @@ def body_with_spans(encoder: Encoder, kind: SpanKind) -> BertModel | RobertaMode
         raise InputError(
             f"found a {encoder.body.config.model_type} body",
             where=encoder.folder,
-            expected="the layers of BERT or RoBERTa, whose spans are known",
+            expected="a BERT or RoBERTa body, which supports spans",
             remedy="start from such a model",
         )
     if kind == "attention" and settings.pooling != ("cls",):
         raise InputError(
             f"its vectors are pooled by {'+'.join(settings.pooling)}",
             where=encoder.folder,
-            expected="cls, which spans by attention stand on",
+            expected="cls, which spans by attention need",
             remedy=f"use {param('pooling')} cls, or {param('spans')} mean",
         )
     if len(settings.pooling) > 1:
@@ -99,7 +99,7 @@ def body_with_spans(encoder: Encoder, kind: SpanKind) -> BertModel | RobertaMode
         )
     if settings.document_prompt and not settings.include_prompt:
         raise InputError(
-            "its document prompt is read but not pooled, which spans do not know",
+            "its document prompt is read but not pooled, which spans do not support",
             where=encoder.folder,
             remedy=f"use {param('document_prompt')} ''",
         )
@@ -109,40 +109,39 @@ def body_with_spans(encoder: Encoder, kind: SpanKind) -> BertModel | RobertaMode
 def states_before_last(
     body: BertModel | RobertaModel | XLMRobertaModel, token_ids: Tensor, mask: Tensor
 ) -> tuple[Tensor, Tensor | BlockMask | None]:  # [B, T] twice -> [B, T, D]
-    """Return the states that enter the last layer, and the mask in the form that the layers' attention takes."""
+    """Return the input states of the last layer, and the mask in the form for the layers' attention."""
     from transformers.masking_utils import create_bidirectional_mask
 
     hidden = body.embeddings(input_ids=token_ids)
-    # without padding the mask says nothing, and attention without one is faster
+    # without padding no mask is needed, and attention without one is faster
     plain = None if bool(mask.all()) else mask
-    seen = create_bidirectional_mask(body.config, hidden, plain)  # by position: transformers renamed input_embeds
+    seen = create_bidirectional_mask(body.config, hidden, plain)  # positional, since transformers renamed input_embeds
     for layer in body.encoder.layer[:-1]:
         hidden = layer(hidden, seen)
     return hidden, seen
 
 
 def inside(spans: Tensor, tokens: int) -> Tensor:  # int [B, K, 2] -> bool [B, K, T]
-    """Return which tokens lie in which span."""
+    """Return which tokens are in which span."""
     at = torch.arange(tokens, device=spans.device)
     return (at >= spans[..., :1]) & (at < spans[..., 1:])
 
 
 def attended(layer: BertLayer, hidden: Tensor, spans: Tensor) -> Tensor:  # [B, T, D], int [B, K, 2] -> [B, K, D]
-    """Return what the last layer makes of the first token if it sees each span alone (Eq. 7).
+    """Return the output of the last layer for the first token if it attends only to each span (Eq. 7).
 
-    The scores of its query are the same for all spans, and are made once. Products are over `LEAST_ROWS` rows and more,
-    so that a document's numbers are the same bits whatever is in the batch.
+    The scores of its query are the same for all spans and are computed once. Products have at least `LEAST_ROWS` rows,
+    so that the bits of a document do not depend on the batch.
     """
     missing = -(-LEAST_ROWS // spans.shape[1]) - len(spans)
-    if missing > 0:  # by the last document again
+    if missing > 0:  # repeats the last document
         return attended(layer, *(torch.cat([part, part[-1:].expand(missing, -1, -1)]) for part in (hidden, spans)))[
             :-missing
         ]
-    attention = cast("BertSelfAttention", layer.attention.self)  # annotated as any module
+    attention = cast("BertSelfAttention", layer.attention.self)  # annotated as Module
     heads, size = attention.num_attention_heads, attention.attention_head_size
     first = hidden[:, :1]
-    # contiguous, for torch computes a batch of one text from where it lies, one of several from a copy, and their last
-    # bits differ
+    # contiguous, since torch copies the tensors for several texts but not for one, and the last bits differ
     query = (
         attention.query(hidden[:, :LEAST_ROWS].contiguous())[:, :1].unflatten(-1, (heads, size)).transpose(1, 2)
         * attention.scaling
@@ -152,7 +151,7 @@ def attended(layer: BertLayer, hidden: Tensor, spans: Tensor) -> Tensor:  # [B, 
         for projection in (attention.key, attention.value)
     )
     scores = (query @ key.transpose(2, 3)).float()  # [B, H, 1, T]
-    # the least number, not -inf: a span that is not there sees nothing, and NaN would spread from it
+    # the lowest number instead of -inf: a missing span attends to nothing and would become NaN
     scores = scores.masked_fill(~inside(spans, hidden.shape[1]).unsqueeze(1), torch.finfo(torch.float32).min)
     shares = attention.dropout(scores.softmax(dim=-1)).to(value.dtype)  # [B, H, K, T]
     context = (shares @ value).transpose(1, 2).flatten(2)
@@ -161,6 +160,6 @@ def attended(layer: BertLayer, hidden: Tensor, spans: Tensor) -> Tensor:  # [B, 
 
 
 def averaged(states: Tensor, spans: Tensor) -> Tensor:  # [B, T, D], int [B, K, 2] -> [B, K, D]
-    """Return the mean state of each span; 0 for one that is not there."""
+    """Return the mean state of each span, 0 for a missing span."""
     within = inside(spans, states.shape[1]).float()
     return (within @ states) / within.sum(dim=-1, keepdim=True).clamp(min=1)

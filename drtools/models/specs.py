@@ -1,4 +1,4 @@
-"""Which encoder, where and how exactly it computes, and how documents are cut into pieces."""
+"""Specifications of encoders, of computing, and of pieces."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Precision = Literal["bf16", "fp32"]
 
 @dataclass(frozen=True)
 class ComputeSpec:
-    """Where and how exactly to compute."""
+    """Device, precision and batch size."""
 
     device: str = "auto"
     precision: Literal["auto"] | Precision = "auto"
@@ -22,7 +22,7 @@ class ComputeSpec:
 
 @dataclass(frozen=True)
 class EncoderSpec:
-    """An encoder and what may be set about it; what is not set is read from the model's files."""
+    """An encoder and its settings. Settings that are None are read from the model's files."""
 
     model: str | None = None
     document_model: str | None = None
@@ -38,14 +38,14 @@ class EncoderSpec:
     def __post_init__(self) -> None:
         if self.document_model and not self.model:
             raise InputError(
-                f"it names the encoder of documents beside {param('model')}, that of queries",
+                f"it is the encoder of documents, and needs {param('model')} for queries",
                 where=f"{param('document_model')} alone",
                 remedy="pass both",
             )
 
     @property
     def given(self) -> list[str]:
-        """The names of what is set."""
+        """The names of the settings that are not None."""
         return [each.name for each in fields(EncoderSpec) if getattr(self, each.name) not in (None, False)]
 
     @property
@@ -53,8 +53,8 @@ class EncoderSpec:
         """The name of the encoder, or of both of a pair, for messages."""
         return f"{self.start()} with {self.document_model}" if self.document_model else self.start()
 
-    def or_of(self, record: Mapping[str, Any]) -> EncoderSpec:
-        """Return the same, with the encoder that a manifest of vectors or of an index names if this names none."""
+    def or_from(self, record: Mapping[str, Any]) -> EncoderSpec:
+        """Return this specification, with the encoder in a manifest of vectors or an index if it has none."""
         if self.model or self.body or self.rem:
             return self
         if rem := record.get("rem"):
@@ -62,26 +62,26 @@ class EncoderSpec:
         return replace(self, model=record["model"])
 
     def start(self) -> str:
-        """Return the name of the encoder, or of the body that `rem` is put on.
+        """Return the name of the encoder, or of the body to which `rem` is added.
 
-        InputError if none is named, or too many.
+        Raises InputError if there is none, or both.
         """
         if self.model and (self.body or self.rem):
             raise InputError(
-                "an encoder is either of the two",
-                where=f"{param('model')} beside {param('body')} or {param('rem')}",
+                "only one of the two can be given",
+                where=f"{param('model')} with {param('body')} or {param('rem')}",
                 remedy=f"use {param('model')} ENCODER, or {param('body')} BODY {param('rem')} REM",
             )
         if bool(self.body) != bool(self.rem):
             raise InputError(
-                "a body and a REM belong together",
+                "a body and a REM must be given together",
                 where=f"{param('body' if self.body else 'rem')} alone",
                 remedy=f"use {param('body')} BODY {param('rem')} REM, or {param('model')} for an encoder by itself",
             )
         start = self.model or self.body
         if not start:
             raise InputError(
-                "no encoder was named",
+                "no encoder was given",
                 remedy=f"use {param('model')} FOLDER or a hub name, or {param('body')} BODY {param('rem')} REM",
             )
         return start
@@ -89,9 +89,9 @@ class EncoderSpec:
 
 @dataclass(frozen=True)
 class PieceSizes:
-    """How documents are cut into passages and sentences, in the encoder's own tokens (FGD).
+    """The sizes of passages and sentences, in tokens of the encoder (FGD).
 
-    What is not said is as the encoder was trained, else usual.
+    Sizes that are None are those of the encoder's training, or the defaults.
     """
 
     passage_tokens: int | None = None
@@ -100,9 +100,9 @@ class PieceSizes:
     usual: ClassVar[dict[str, int]] = {"passage_tokens": 128, "sentence_tokens": 64, "least_piece_tokens": 16}
 
     def settled(self, trained: dict[str, Any]) -> PieceSizes:
-        """Return them without gaps.
+        """Return complete sizes.
 
-        As said, else as an encoder was `trained` (its settings' `pieces`), else as usual.
+        Missing sizes are taken from `trained` (the `pieces` in an encoder's settings), or are the defaults.
         """
         return replace(
             self,

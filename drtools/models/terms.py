@@ -1,6 +1,6 @@
-"""Texts -> weighted terms: what a lexical encoder reads in the place of tokens.
+"""Turn texts into weighted terms, the tokens of a lexical encoder.
 
-A term is known by a hash of 63 bits.
+A term is identified by a hash of 63 bits.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from drtools.models.tokens import Rows, pad
 
 
 class TermKeys(dict[str, int]):
-    """The key of each term that was met.
+    """The keys of terms that were seen.
 
-    63 bits of its hash, so that no list of terms is needed and none is unknown.
+    A key is 63 bits of the term's hash, so that no list of terms is needed and no term is unknown.
     """
 
     def __missing__(self, term: str) -> int:
@@ -32,9 +32,9 @@ class TermKeys(dict[str, int]):
 
 
 class CountedTerms(NamedTuple):
-    """The distinct terms of N texts: text i has keys[starts[i]:starts[i + 1]], each so often as `counts` says.
+    """The distinct terms of N texts. Text i has keys[starts[i]:starts[i + 1]], and `counts` has their frequencies.
 
-    `lengths` [N] counts repetitions.
+    `lengths` [N] includes repetitions.
     """
 
     keys: np.ndarray
@@ -44,7 +44,7 @@ class CountedTerms(NamedTuple):
 
 
 class WeightedTerms(NamedTuple):
-    """Terms and their weights, int64 and float32 [total], in the place of `Tokens`.
+    """Terms int64 [total] and their weights float32 [total], used in place of `Tokens`.
 
     Text i has those from starts[i] to starts[i + 1].
     """
@@ -56,39 +56,39 @@ class WeightedTerms(NamedTuple):
 
     @property
     def lengths(self) -> np.ndarray:
-        """Distinct terms of each text [N]."""
+        """The number of distinct terms of each text [N]."""
         return np.diff(self.starts)
 
     @property
     def cut(self) -> np.ndarray:
-        """No text is ever cut."""
+        """Which texts were cut, bool [N]: none."""
         return np.zeros(len(self.blank), bool)
 
     @property
     def backward(self) -> bool:
-        """Whether a step over them goes back through the body."""
+        """Whether a training step backpropagates through the body for them."""
         return True
 
     @property
     def truncated(self) -> int:
-        """How many were cut."""
+        """The number of texts that were cut."""
         return 0
 
     @property
     def empty(self) -> int:
-        """How many have no term."""
+        """The number of texts without a term."""
         return int(self.blank.sum())
 
     def inputs(self, rows: Rows) -> tuple[np.ndarray, np.ndarray]:
-        """Return (keys int64 [B, T], weights float32 [B, T]) of some rows; what fills up has the weight 0."""
+        """Return (keys int64 [B, T], weights float32 [B, T]) of some rows. Padding has weight 0."""
         return pad(self.flat, self.starts, rows, 0), pad(self.weights, self.starts, rows, 0, np.float32)
 
 
-TermLists = Callable[[Sequence[str]], list[list[str]]]  # an analyzer: each text's terms
+TermLists = Callable[[Sequence[str]], list[list[str]]]  # an analyzer: texts -> lists of terms
 
 
 def count_by_part(analyzer: TermLists, texts: Sequence[str], known: Mapping[str, int]) -> CountedTerms:
-    """Count the terms of texts, of so many at a time that their terms take little memory."""
+    """Count the terms of texts, in batches that need little memory."""
     parts = [count_terms(analyzer(part), known) for part in batches_of(texts)] or [count_terms([], known)]
     ends = np.cumsum([0, *(len(part.keys) for part in parts)])
     starts = [part.starts[:-1] + end for part, end in zip(parts, ends[:-1], strict=True)]
@@ -101,7 +101,7 @@ def count_by_part(analyzer: TermLists, texts: Sequence[str], known: Mapping[str,
 
 
 def count_terms(texts: Sequence[Sequence[str]], known: Mapping[str, int]) -> CountedTerms:
-    """Count each text's terms; `known`, TermKeys, remembers keys from call to call."""
+    """Count the terms of each text. `known` is a TermKeys, which keeps keys between calls."""
     counted = [Counter(terms) for terms in texts]
     starts = np.zeros(len(texts) + 1, np.int64)
     np.cumsum([len(counts) for counts in counted], out=starts[1:])

@@ -1,4 +1,4 @@
-"""A model's tokenizer: what its files say that `tokenizer.json` does not, and whether it belongs to the weights."""
+"""A model's tokenizer: settings in files other than `tokenizer.json`, and checks that it belongs to the weights."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 CONFIG, FILE = "tokenizer_config.json", "tokenizer.json"
-MANY = 1000  # tokens; no family has so many special ones
-HEAD = 4096  # bytes at the start of tokenizer.json, in which its truncation stands
-WITHOUT_CLASS = ("PreTrainedTokenizerFast", "TokenizersBackend")  # they do nothing but what tokenizer.json says
-NORMALIZER = {  # tokenizer_config.json's names of what a BertNormalizer does: the normalizer's names
+MANY = 1000  # more than the special tokens of any family
+HEAD = 4096  # bytes at the start of tokenizer.json that contain its truncation
+WITHOUT_CLASS = ("PreTrainedTokenizerFast", "TokenizersBackend")  # they only do what tokenizer.json says
+NORMALIZER = {  # names in tokenizer_config.json: names in a BertNormalizer
     "do_lower_case": "lowercase",
     "strip_accents": "strip_accents",
     "tokenize_chinese_chars": "handle_chinese_chars",
 }
-ROLES = {  # of special tokens, and what they usually are, so that folders that say so have no deviation
+ROLES = {  # of special tokens, with the usual tokens, which are not deviations
     "bos_token": ("<s>", "[CLS]"),
     "eos_token": ("</s>", "[SEP]"),
     "cls_token": ("[CLS]", "<s>"),
@@ -37,7 +37,7 @@ ROLES = {  # of special tokens, and what they usually are, so that folders that 
     "pad_token": ("[PAD]", "<pad>"),
     "mask_token": ("[MASK]", "<mask>"),
 }
-SLOW = {  # what a tokenizer without tokenizer.json is made with, and the usual values
+SLOW = {  # arguments of a tokenizer without tokenizer.json, with the usual values
     "do_lower_case": (True,),
     "strip_accents": (None,),
     "tokenize_chinese_chars": (True,),
@@ -48,15 +48,16 @@ SLOW = {  # what a tokenizer without tokenizer.json is made with, and the usual 
 
 
 def tokenizer_config(folder: Path) -> dict[str, Any]:
-    """Return a folder's tokenizer_config.json, an empty object if there is none."""
+    """Read the tokenizer_config.json of a folder. Returns an empty object if there is none."""
     return optional_json(folder / CONFIG, TOKENIZER_CONFIG)
 
 
 def end_token(folder: Path, pooling: tuple[str, ...]) -> str | None:
-    """Return the end token that belongs to each text and that tokenizer.json does not append, or None.
+    """Return the end token that must follow each text but that tokenizer.json does not append, or None.
 
-    Under last-token pooling `add_eos_token` in tokenizer_config.json decides which token the vector is: e5-mistral and
-    its kin were trained with </s> last. transformers 4 followed that file, transformers 5 goes by tokenizer.json.
+    With last-token pooling, `add_eos_token` in tokenizer_config.json determines the token that becomes the vector.
+    Models such as e5-mistral were trained with </s> as the last token. transformers 4 used that file; transformers 5
+    uses tokenizer.json.
     """
     config = tokenizer_config(folder)
     token = _content(config.get("eos_token"))
@@ -66,9 +67,9 @@ def end_token(folder: Path, pooling: tuple[str, ...]) -> str | None:
 
 
 def deviations(folder: Path, pooling: tuple[str, ...] = ()) -> dict[str, object]:
-    """Return what a tokenizer does differently than tokenizer.json says, which changes what a text's tokens are.
+    """Return the settings with which a tokenizer gives other tokens than tokenizer.json says.
 
-    Fingerprints hold it beside the files' own content. An empty object for nearly every model.
+    They are part of fingerprints, like the content of files. Nearly every model has none.
     """
     config = tokenizer_config(folder)
     found: dict[str, object] = {}
@@ -77,7 +78,7 @@ def deviations(folder: Path, pooling: tuple[str, ...] = ()) -> dict[str, object]
     token = end_token(folder, pooling)
     if token is not None:
         found["end_token"] = token
-    if config.get("split_special_tokens"):  # special tokens in a text are read as text
+    if config.get("split_special_tokens"):  # special tokens in texts are read as text
         found["split_special_tokens"] = True
     if not (folder / FILE).exists():
         return found | _slow_deviations(folder, config)
@@ -94,9 +95,9 @@ def deviations(folder: Path, pooling: tuple[str, ...] = ()) -> dict[str, object]
 
 
 def _special_deviations(folder: Path, config: dict[str, Any]) -> dict[str, object]:
-    """Return special tokens of tokenizer_config.json that tokenizer.json lacks, or that stand elsewhere in a text.
+    """Return special tokens of tokenizer_config.json that tokenizer.json lacks or puts in another place.
 
-    Also whether a word at the start of a text is read as one after a space. The last two are a class's own doing.
+    Also returns whether a word at the start of a text is read as if it followed a space.
     """
     parts, found = _parts(folder), dict[str, object]()
     known = {token["content"] for token in parts.get("added_tokens") or ()}
@@ -119,7 +120,7 @@ def _special_deviations(folder: Path, config: dict[str, Any]) -> dict[str, objec
 
 
 def _slow_deviations(folder: Path, config: dict[str, Any]) -> dict[str, object]:
-    """Return what the files say of a tokenizer without tokenizer.json that is not usual."""
+    """Return unusual settings in the files of a tokenizer without tokenizer.json."""
     map_file = folder / "special_tokens_map.json"
     config = optional_json(map_file, TOKENIZER_CONFIG) | config
     found: dict[str, object] = {
@@ -132,7 +133,7 @@ def _slow_deviations(folder: Path, config: dict[str, Any]) -> dict[str, object]:
 
 
 def _special_tokens(config: dict[str, Any]) -> list[str]:
-    """Return all special tokens that tokenizer_config.json names."""
+    """Return all special tokens in tokenizer_config.json."""
     further: list[object] = []
     for name in ("extra_special_tokens", "additional_special_tokens", "added_tokens_decoder"):
         tokens = config.get(name) or []
@@ -142,7 +143,7 @@ def _special_tokens(config: dict[str, Any]) -> list[str]:
 
 
 def _nested(part: dict[str, Any] | None) -> Iterator[dict[str, Any]]:
-    """Yield a part of tokenizer.json, or the parts of a sequence of them."""
+    """Yield a part of tokenizer.json, or the parts of a sequence."""
     if part is not None and part["type"] == "Sequence":
         for inner in part.get("pretokenizers") or part.get("processors") or ():
             yield from _nested(inner)
@@ -151,7 +152,7 @@ def _nested(part: dict[str, Any] | None) -> Iterator[dict[str, Any]]:
 
 
 def _special_ids(processor: dict[str, Any] | None) -> set[str]:
-    """Return the special tokens that a post-processor puts around a text."""
+    """Return the special tokens that a post-processor adds to a text."""
     found: set[str] = set()
     for part in _nested(processor):
         if part["type"] == "TemplateProcessing":
@@ -164,9 +165,9 @@ def _special_ids(processor: dict[str, Any] | None) -> set[str]:
 def fit_tokenizer(
     tokenizer: PreTrainedTokenizerBase, folder: Path, pooling: tuple[str, ...] = (), lower_case: bool = False
 ) -> None:
-    """Let a loaded tokenizer do what its model's other files ask for: lower case, an end token after each text.
+    """Apply settings in other files to a loaded tokenizer: lower case, an end token after each text.
 
-    Report the files where they contradict each other.
+    Contradictions between files are reported.
     """
     if tokenizer.is_fast:
         _report_case(tokenizer, folder)
@@ -177,8 +178,8 @@ def fit_tokenizer(
         _append(tokenizer, token)
         reporting.notice(
             1,
-            f"{folder}: {token} is appended to each text, as add_eos_token in {CONFIG} asks; its {FILE} appends none, "
-            "and sentence-transformers with transformers 5 follows that",
+            f"{folder}: {token} is appended to each text, as add_eos_token in {CONFIG} requires; its {FILE} does not "
+            "append it, which sentence-transformers with transformers 5 follows",
         )
     config = tokenizer_config(folder)
     for name, at in (("add_bos_token", 0), ("add_eos_token", -1)):
@@ -195,19 +196,19 @@ def fit_tokenizer(
 
 
 def check_tokenizer(tokenizer: PreTrainedTokenizerBase, body: nn.Module, folder: Path) -> None:
-    """Refuse a tokenizer without a vocabulary, and one whose ids the embeddings have no row for."""
+    """Raise InputError for a tokenizer without a vocabulary, or with ids beyond the rows of the embeddings."""
     special = {*tokenizer.all_special_tokens}
     if len(tokenizer) < MANY and sum(token not in special for token in tokenizer.get_vocab()) < 2:
         raise InputError(
             (
-                f"its tokenizer knows {len(tokenizer)} tokens, {len(special)} of them special ones, so that texts "
-                f"cannot be told apart; its files are missing, put the {FILE} that belongs to the weights beside them"
+                f"its tokenizer has {len(tokenizer)} tokens, {len(special)} of them special, so texts cannot be "
+                f"distinguished; its files are missing, add the {FILE} that belongs to the weights"
             ),
             where=folder,
         )
     try:
-        rows = body.get_input_embeddings().weight.shape[0]  # type: ignore[operator]  # nn.Module knows no embeddings
-    except (NotImplementedError, AttributeError):  # a body that makes embeddings by hashing, such as CANINE
+        rows = body.get_input_embeddings().weight.shape[0]  # type: ignore[operator]  # nn.Module has no embeddings
+    except (NotImplementedError, AttributeError):  # a body with hashed embeddings, such as CANINE
         return
     token, last = max(tokenizer.get_vocab().items(), key=lambda pair: pair[1])
     if last < rows:
@@ -216,11 +217,11 @@ def check_tokenizer(tokenizer: PreTrainedTokenizerBase, body: nn.Module, folder:
     if (folder / FILE).exists() and isinstance(new, list) and token in new:
         raise InputError(
             (
-                f"it names the special token {token!r}, which {FILE} lacks, so that it gets the id {last}, but the "
+                f"it has the special token {token!r}, which {FILE} lacks, so it gets the id {last}, but the "
                 f"embeddings have {rows} rows, for ids up to {rows - 1}"
             ),
             where=folder / CONFIG,
-            remedy="remove it there, or add rows (resize_token_embeddings)",
+            remedy="remove it, or add rows (resize_token_embeddings)",
         )
     raise InputError(
         (
@@ -233,13 +234,13 @@ def check_tokenizer(tokenizer: PreTrainedTokenizerBase, body: nn.Module, folder:
 
 
 def _content(token: object) -> str | None:
-    """Return a special token of tokenizer_config.json as text: it stands there as a string or an object."""
+    """Return a special token of tokenizer_config.json as text. In the file it is a string or an object."""
     found = token.get("content") if isinstance(token, dict) else token
     return found if isinstance(found, str) else None
 
 
 def _side_of_file(folder: Path) -> str:
-    """Return on which side tokenizer.json cuts texts; transformers takes that over."""
+    """Return the side on which tokenizer.json truncates texts, which transformers uses too."""
     if not (folder / FILE).exists():
         return "right"
     with open(folder / FILE, "rb") as stream:
@@ -248,7 +249,7 @@ def _side_of_file(folder: Path) -> str:
 
 
 def _parts(folder: Path) -> dict[str, Any]:
-    """Return the parts of tokenizer.json but for its vocabulary, an empty object if there is no such file."""
+    """Return the parts of tokenizer.json without its vocabulary. Returns an empty object if there is no such file."""
     file = folder / FILE
     if not file.exists():
         return {}
@@ -264,7 +265,7 @@ def _read_parts(file: Path, *identity: int) -> dict[str, Any]:
 
 
 def _adds(folder: Path, token: str, at: int) -> bool | None:
-    """Return whether tokenizer.json puts a token first (`at` 0) or last (-1) in a text; None if that is not known."""
+    """Return whether tokenizer.json adds a token at the start (`at` 0) or end (-1) of texts, None if unknown."""
     parts = _parts(folder)
     return _processor_adds(parts["post_processor"], token, at) if parts else None
 
@@ -283,7 +284,7 @@ def _processor_adds(processor: dict[str, Any] | None, token: str, at: int) -> bo
 
 
 def _report_case(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
-    """Report a tokenizer that lower-cases texts where tokenizer.json does not, or the other way around."""
+    """Report a tokenizer that lower-cases texts although tokenizer.json does not, or the other way around."""
     there = (_parts(folder).get("normalizer") or {}).get("lowercase")
     normalizer = tokenizer.backend_tokenizer.normalizer
     done = json.loads(normalizer.__getstate__()).get("lowercase") if normalizer is not None else None
@@ -291,12 +292,12 @@ def _report_case(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
         reporting.notice(
             1,
             f"{folder}: texts are {'lower-cased' if done else 'not lower-cased'}, as do_lower_case in {CONFIG} or the "
-            f"default of {type(tokenizer).__name__} asks, though {FILE} says otherwise",
+            f"default of {type(tokenizer).__name__} requires, although {FILE} says otherwise",
         )
 
 
 def _lower_case(tokenizer: PreTrainedTokenizerBase) -> None:
-    """Let a fast tokenizer lower-case what it reads, but for special tokens, as sentence-transformers does."""
+    """Make a fast tokenizer lower-case texts except special tokens, as sentence-transformers does."""
     from tokenizers.normalizers import Lowercase, Sequence
 
     backend = tokenizer.backend_tokenizer
@@ -308,7 +309,7 @@ def _lower_case(tokenizer: PreTrainedTokenizerBase) -> None:
 
 
 def _append(tokenizer: PreTrainedTokenizerBase, token: str) -> None:
-    """Let a fast tokenizer put a special token after each text, and after a pair."""
+    """Make a fast tokenizer append a special token to each text and pair."""
     from tokenizers import Tokenizer
 
     backend = tokenizer.backend_tokenizer
@@ -325,11 +326,11 @@ def _append(tokenizer: PreTrainedTokenizerBase, token: str) -> None:
         "decoder": None,
         "model": {"type": "WordLevel", "vocab": {"a": 0}, "unk_token": "a"},
     }
-    backend.post_processor = Tokenizer.from_str(json.dumps(whole)).post_processor  # the only way from JSON to one
+    backend.post_processor = Tokenizer.from_str(json.dumps(whole)).post_processor  # the only way to make one from JSON
 
 
 def _with_end(processor: dict[str, Any] | None, token: str, number: int) -> dict[str, Any]:
-    """Return a post-processor as JSON that appends a token to what the given one does."""
+    """Return a post-processor, as JSON, that does what the given one does and appends a token."""
     if processor is not None and processor["type"] == "Sequence":
         parts = processor["processors"]
         templates = [part for part in parts if part["type"] == "TemplateProcessing"]

@@ -1,4 +1,4 @@
-"""Texts -> token ids: cut where the settings say, every cut counted, held in one flat array."""
+"""Tokenize texts: cut at the lengths of the settings, counted, and stored in one flat array."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     from drtools.models.settings import EncoderSettings
 
 Rows = Sequence[int] | np.ndarray
-# (side, ids) -> float32 [N, D]: a vector that goes with each text
+# (side, ids) -> float32 [N, D]: an additional vector for each text
 VectorsBeside = Callable[[str, list[str]], np.ndarray]
 
 
 class Tokenized(Protocol):
-    """What tokenizing makes of N texts, whatever it holds for their model: tokens, terms, pairs, pieces."""
+    """N tokenized texts in the form for their model: tokens, terms, pairs, pieces."""
 
     @property
     def lengths(self) -> np.ndarray:
@@ -40,21 +40,21 @@ class Tokenized(Protocol):
         """Whether a step over them goes back through the body."""
 
     def inputs(self, rows: Rows) -> tuple[np.ndarray | int, ...]:
-        """Return what the model of this side takes of some rows; arrays go to its device."""
+        """Return the model's inputs for some rows. Arrays are moved to its device."""
 
 
 class Tokens(NamedTuple):
-    """Token ids of N texts: `flat` int32 [total], text i is flat[starts[i]:starts[i + 1]]; bool [N].
+    """Token ids of N texts: `flat` int32 [total], where text i is flat[starts[i]:starts[i + 1]].
 
-    Which were `cut`, which are `blank`.
+    `cut` and `blank`, bool [N], are true for texts that were cut and texts that are blank.
     """
 
     flat: np.ndarray
     starts: np.ndarray
     cut: np.ndarray
     blank: np.ndarray
-    prompt_tokens: int  # how many tokens at the start are read but not pooled
-    padding: int = 0  # the token that fills a batch up
+    prompt_tokens: int  # number of tokens at the start that are read but not pooled
+    padding: int = 0  # the id of the padding token
 
     @property
     def lengths(self) -> np.ndarray:
@@ -83,7 +83,7 @@ class Tokens(NamedTuple):
         return ids, (np.arange(ids.shape[1]) < lengths[:, None]).astype(np.int64)
 
     def inputs(self, rows: Rows) -> tuple[np.ndarray | int, ...]:
-        """Return what the model of this side takes of some rows: token ids, mask, prompt tokens."""
+        """Return the model's inputs for some rows: token ids, mask, prompt tokens."""
         return *self.padded(rows), self.prompt_tokens
 
 
@@ -92,7 +92,7 @@ Inner = TypeVar("Inner", bound="Tokens | Enriched[Any]")
 
 @dataclass(frozen=True)
 class Enriched(Generic[Inner]):
-    """Tokens of N texts with something beside them that their model takes too."""
+    """Tokens of N texts with additional inputs for their model."""
 
     tokens: Inner
 
@@ -108,7 +108,7 @@ class Enriched(Generic[Inner]):
 
     @property
     def blank(self) -> np.ndarray:
-        """Which texts hold nothing, bool [N]."""
+        """Which texts are blank, bool [N]."""
         return self.tokens.blank
 
     @property
@@ -118,7 +118,7 @@ class Enriched(Generic[Inner]):
 
     @property
     def empty(self) -> int:
-        """How many texts hold nothing."""
+        """The number of blank texts."""
         return self.tokens.empty
 
     @property
@@ -128,20 +128,20 @@ class Enriched(Generic[Inner]):
 
 
 @dataclass(frozen=True)
-class Accompanied(Enriched[Tokens]):
-    """Tokens of N texts with a vector of each, float32 [N, D], that the model takes as one more input."""
+class TokensWithVectors(Enriched[Tokens]):
+    """Tokens of N texts with a vector for each, float32 [N, D], as an additional input of the model."""
 
     vectors: np.ndarray
 
     def inputs(self, rows: Rows) -> tuple[np.ndarray | int, ...]:
-        """Return what the model of this side takes of some rows: token ids, mask, prompt tokens, vectors."""
+        """Return the model's inputs for some rows: token ids, mask, prompt tokens, vectors."""
         return *self.tokens.inputs(rows), self.vectors[rows]
 
 
 def pad(
     flat: np.ndarray, starts: np.ndarray, rows: Rows, padding: float, dtype: type = np.int64
 ) -> np.ndarray:  # -> [B, T]
-    """Return the lists flat[starts[i]:starts[i + 1]] of some rows, each filled up with `padding` to the longest."""
+    """Return the lists flat[starts[i]:starts[i + 1]] of some rows, padded to the longest with `padding`."""
     lengths = np.diff(starts)[rows]
     padded: np.ndarray = np.full((len(rows), max(1, int(lengths.max()))), padding, dtype)
     for at, row in enumerate(rows):
@@ -158,22 +158,22 @@ def tokenize_texts(
 
 
 def prepare(text: str, tokenizer: PreTrainedTokenizerBase, settings: EncoderSettings) -> str:
-    """Return a text as its encoder's tokenizer is given it.
+    """Return a text in the form that its encoder's tokenizer gets.
 
-    Stripped, and in lower case for an encoder that knows no other, unless its tokenizer sees to that.
+    It is stripped, and lower-cased if the encoder requires it and the tokenizer does not do it.
     """
     return lowered(text.strip(), tokenizer, settings)
 
 
 def lowered(text: str, tokenizer: PreTrainedTokenizerBase, settings: EncoderSettings) -> str:
-    """Return a text in lower case for an encoder whose tokenizer cannot be told to lower-case it."""
+    """Return a text in lower case if the encoder requires it and its tokenizer cannot do it."""
     return text.lower() if settings.lower_case and not tokenizer.is_fast else text
 
 
 def tokenize_prepared(
     tokenizer: PreTrainedTokenizerBase, settings: EncoderSettings, texts: Sequence[str], side: str, longest: int
 ) -> Tokens:
-    """Tokenize prepared texts of a side with its prompt, cut at `longest` tokens, special ones included."""
+    """Tokenize prepared texts of a side with its prompt, cut at `longest` tokens including special tokens."""
     prompt = lowered(settings.prompt(side), tokenizer, settings)
     blank = np.array([not text for text in texts], bool)
     lists, cut = token_lists(tokenizer, [prompt + text for text in texts] if prompt else list(texts), longest)
@@ -182,12 +182,12 @@ def tokenize_prepared(
     flat = np.fromiter((token for ids in lists for token in ids), np.int32, int(starts[-1]))
     unpooled = 0
     if prompt and not settings.include_prompt:
-        unpooled = len(token_lists(tokenizer, [prompt], longest)[0][0]) - 1  # the end token is not the prompt's
+        unpooled = len(token_lists(tokenizer, [prompt], longest)[0][0]) - 1  # without the end token
     return Tokens(flat, starts, cut, blank, unpooled, padding_of(tokenizer))
 
 
 def padding_of(tokenizer: PreTrainedTokenizerBase) -> int:
-    """Return the token that fills a batch up; an encoder is loaded with a tokenizer that has one."""
+    """Return the id of the padding token, which the tokenizer of a loaded encoder always has."""
     assert isinstance(tokenizer.pad_token_id, int), "the loader refuses a tokenizer without a padding token"
     return tokenizer.pad_token_id
 
@@ -197,7 +197,7 @@ def token_lists(
 ) -> tuple[list[list[int]], np.ndarray]:
     """Return the token ids of texts, cut at `longest`, and which were cut, bool [N].
 
-    With special tokens around them or without.
+    `special` adds special tokens.
     """
     if not tokenizer.is_fast:
         whole = [
@@ -215,6 +215,6 @@ def token_lists(
 
 
 def separator_of(tokenizer: PreTrainedTokenizerBase) -> str | None:
-    """Return what stands between two texts: the separator, or the end token of a tokenizer that has none."""
+    """Return the token between two texts: the separator, or the end token if the tokenizer has none."""
     separator: str | None = tokenizer.sep_token or tokenizer.eos_token
     return separator

@@ -1,7 +1,7 @@
-"""Which tensors of a checkpoint a model may leave unused.
+"""The tensors of a checkpoint that a model may leave unused.
 
-`from_pretrained` drops what a model has no place for. A head of the pre-training may go; anything else would have
-changed the vectors, so a model that holds it is refused by name.
+`from_pretrained` drops tensors for which a model has no parameter. Heads of the pre-training may be dropped. Any other
+tensor would change the vectors, so its checkpoint is refused.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from drtools.errors import InputError
 from drtools.models.json_files import shards_of
 
 SHOWN = 3  # names in a message
-ADAPTER = "adapter_model.safetensors"  # refused by the file beside it that describes it
+ADAPTER = "adapter_model.safetensors"  # refused because of its adapter_config.json
 Known = Sequence[tuple[re.Pattern[str], str, str]]
 
-# Heads of the pre-training predict words, sentences or entities, and are not between a text and its vector. These names
-# mean one in every family ...
+# Heads of the pre-training predict words, sentences or entities, and do not affect vectors. These names are such heads
+# in every family ...
 PRE_TRAINING = re.compile(r"(cls\.(predictions|seq_relationship)|lm_head)\.")
-# ... and these in their own family alone, by model type. ModernBERT calls its own `head` and `decoder`.
+# ... and these only in their own family, by model type. ModernBERT's names are `head` and `decoder`.
 OF_FAMILY = {
     ("modernbert",): re.compile(r"head\.(dense|norm)\.(weight|bias)$|decoder\.(weight|bias)$"),
     ("modernbert-decoder",): re.compile(r"decoder\.(weight|bias)$"),
@@ -38,19 +38,19 @@ OF_FAMILY = {
     ("gpt_neo",): re.compile(r"(\w+\.)?h\.\d+\.attn\.attention\.(masked_)?bias$"),
     ("gpt_neox", "gpt_neox_japanese"): re.compile(r"(\w+\.)?layers\.\d+\.attention\.(masked_)?bias$"),
 }
-# Those of them that predict words, as a masked language model does.
+# The heads that predict words, as in a masked language model.
 WORDS = re.compile(
     r"(cls\.predictions|lm_head|lm_loss|predictions|pred_layer|vocab_(transform|layer_norm|projector)"
     r"|generator_(predictions|lm_head)|(lm|mask)_predictions)\.|decoder\.(weight|bias)$"
 )
-# A pooler of the usual form, which these families of transformers have.
+# A pooler of the usual form, which these families have.
 POOLER = re.compile(r"(\w+\.)?pooler\.dense\.(weight|bias)$")
 POOLED = frozenset(
     """bert bros camembert canine data2vec-text deberta deberta-v2 ernie esm fnet gte ibert jina_embeddings_v3 layoutlm
     layoutlmv2 lilt longformer luke markuplm megatron-bert mluke mobilebert mpnet nomic_bert rembert roberta
     roberta-prelayernorm roc_bert squeezebert tapas visual_bert xlm-roberta xlm-roberta-xl xmod""".split()
 )
-# What is computed from the configuration again: position ids, rotary frequencies, sinusoidal positions.
+# Tensors that are computed from the configuration: position ids, rotary frequencies, sinusoidal positions.
 BUFFERS = re.compile(
     r"(.+\.)?(position_ids|token_type_ids|(original_)?inv_freq|(cos|sin)_cached|embed_positions\.weights)$"
 )
@@ -58,9 +58,11 @@ CLASSIFIER = re.compile(
     r"(classifier|pre_classifier|classification_head|score|qa_outputs|qa_classifier|logits_proj|sequence_summary"
     r"|start_logits|end_logits|answer_class)\."
 )
-CLASSIFIER_DENSE = re.compile(r"dense\.")  # EuroBERT's, which only its class tells from a retriever's projection
+CLASSIFIER_DENSE = re.compile(
+    r"dense\."
+)  # EuroBERT's; only its class distinguishes it from the projection of a retriever
 
-# What is known of a body's tensors that are refused: (a name among them, what they are, the next move).
+# Known tensors that are refused: (pattern of a name, what they are, remedy).
 KNOWN: Known = (
     (
         re.compile(r"(.+\.)?lora_"),
@@ -94,10 +96,10 @@ KNOWN: Known = (
 def check_unused(
     names: Iterable[str], folder: Path, kind: str, classifier: bool = True, architectures: Collection[str] = ()
 ) -> None:
-    """Refuse tensors of a checkpoint that a model of a `kind` (as in its configuration) would silently leave out.
+    """Raise InputError for tensors of a checkpoint that a model of type `kind` would silently drop.
 
-    A pooler and the heads of a pre-training are allowed where its family has them. A classifier is allowed, and
-    reported, unless `classifier` is False: the model then is a classifier itself, and has no place for another.
+    A pooler and heads of the pre-training are allowed if the family has them. A classifier is allowed and reported,
+    unless `classifier` is False, which means that the model itself is a classifier.
     """
     left = sorted(name for name in names if not may_go(name, kind))
     classified = any(word.endswith("Classification") for word in architectures)
@@ -109,18 +111,18 @@ def check_unused(
 
 
 def may_go(name: str, kind: str) -> bool:
-    """Whether a model of a kind may leave a tensor unused without a word."""
+    """Return whether a model of a type may leave a tensor unused without a notice."""
     from transformers import CONFIG_MAPPING
 
     if PRE_TRAINING.match(name) or BUFFERS.match(name):
         return True
-    if POOLER.match(name):  # of families that transformers does not know, remote code's, only the name is known
+    if POOLER.match(name):  # for families with remote code, only the name is known
         return kind in POOLED or kind not in CONFIG_MAPPING
     return any(kind in kinds and pattern.match(name) for kinds, pattern in OF_FAMILY.items())
 
 
 def refuse_unused(names: list[str], folder: Path, what: str, known: Known = ()) -> None:
-    """Refuse tensors that have no place in `what`, if there are any, with what is `known` of them."""
+    """Raise InputError if there are tensors that `what` does not use, with what is `known` about them."""
     if not names:
         return
     meaning, move = next(
@@ -129,7 +131,7 @@ def refuse_unused(names: list[str], folder: Path, what: str, known: Known = ()) 
     )
     raise InputError(
         (
-            f"the weights hold {units.counted(len(names), 'tensor')} that {what} has no place for ({listed(names)}): "
+            f"the weights hold {units.counted(len(names), 'tensor')} that {what} does not use ({listed(names)}): "
             f"{meaning}"
         ),
         where=folder,
@@ -138,10 +140,10 @@ def refuse_unused(names: list[str], folder: Path, what: str, known: Known = ()) 
 
 
 def check_files(folder: Path) -> None:
-    """Refuse weights beside the model's own, which transformers would not read.
+    """Raise InputError for files of weights that transformers would not read.
 
-    Its own are model.safetensors, or else the shards that its index names. Mistral's repositories have the same
-    weights a second time, as consolidated.safetensors.
+    It reads model.safetensors, or the shards in the index. Mistral's repositories have the same weights again in
+    consolidated.safetensors.
     """
     own = {"model.safetensors", ADAPTER}
     index = folder / "model.safetensors.index.json"
@@ -155,20 +157,20 @@ def check_files(folder: Path) -> None:
     if others:
         raise InputError(
             (
-                f"found {listed(others)} beside the weights of the model, expected model.safetensors or the shards "
-                f"that {index.name} names; such weights would be left out: move them elsewhere if the vectors do not "
-                "need them, else save a layer behind the pooling as a module of sentence-transformers"
+                f"found {listed(others)} next to the weights of the model, expected model.safetensors or the shards "
+                f"in {index.name}; such weights would not be used: move them elsewhere if the vectors do not "
+                "need them, or save a layer after the pooling as a module of sentence-transformers"
             ),
             where=folder,
         )
 
 
 def listed(names: list[str]) -> str:
-    """Return the first of some names, and how many more there are."""
+    """Return the first few names, and the number of the others."""
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
     return ", ".join(names[:SHOWN]) + more
 
 
 def check_names(tensors: Collection[str], expected: Callable[[str], bool], folder: Path, what: str) -> None:
-    """Refuse tensors of a file that holds one part of a model, such as a dense layer, with any other beside it."""
+    """Raise InputError for unexpected tensors in a file with one part of a model, such as a dense layer."""
     refuse_unused(sorted(name for name in tensors if not expected(name)), folder, what)

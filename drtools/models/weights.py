@@ -1,8 +1,8 @@
-"""Tensors out of safetensors files, in memory that is aligned as torch's own.
+"""Read tensors from safetensors files into aligned memory.
 
-safetensors maps tensors from the file, where they begin at any address. Some processors' kernels add up in another
-order there than in memory that torch allocated, so that a model that was just loaded would give other last bits than
-one that was trained, merged or copied.
+safetensors maps tensors from the file, where they start at any address. On some processors, kernels sum up in another
+order there than in memory that torch allocated. A model that was just loaded would give other last bits than one that
+was trained, merged or copied.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from safetensors import safe_open
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-ALIGNMENT = 64  # bytes; what torch's allocator keeps to on processors
+ALIGNMENT = 64  # bytes; the alignment of torch's allocator on processors
 
 
 def aligned(tensor: Tensor) -> Tensor:
@@ -41,7 +41,7 @@ def tensor_names(files: Iterable[Path]) -> list[str]:
 
 
 def read_tensors(file: Path, wanted: Callable[[str], bool] = lambda name: True) -> dict[str, Tensor]:
-    """Read a safetensors file's tensors whose names are wanted, aligned.
+    """Read the tensors of a safetensors file with `wanted` names into aligned memory.
 
     Raises OSError or SafetensorError for a file that cannot be read.
     """

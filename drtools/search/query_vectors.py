@@ -223,7 +223,7 @@ class QueryEncoder:
         from drtools.formats.vectors import named_fingerprints
         from drtools.models.loader import known_fingerprints, load_for_encoding
 
-        spec = self.encoder_flags.or_of(self.record)
+        spec = self.encoder_flags.or_from(self.record)
         if not (self.encoder_flags.model or self.encoder_flags.body or self.encoder_flags.rem):
             spec = _of_the_same_version(spec, self.record, self.what)
         encoder = load_for_encoding(spec, self.computing, "query")

@@ -16,7 +16,7 @@ from drtools.encoding.loop import encode_tokens
 from drtools.errors import InputError, param
 from drtools.models.compute import KEPT_SHAPES, place
 from drtools.models.cross_encoder import CrossEncoder, load_cross_encoder
-from drtools.models.loading import as_new
+from drtools.models.loading import without_truncation
 from drtools.models.pair_tokens import DOCUMENT_CUT, EMPTY, QUERY_CUT, PairTokens, tokenize_pairs
 from drtools.models.tokens import separator_of
 from drtools.teachers.score_cache import ScoreCache, pair_key
@@ -120,7 +120,7 @@ class Teacher:
             encoder.max_pair_tokens - encoder.template.special - encoder.max_query_tokens for encoder in encoders
         )
         self.rendering = [
-            as_new(encoder.tokenizer) for encoder in encoders
+            without_truncation(encoder.tokenizer) for encoder in encoders
         ]  # texts are rendered in a thread, while the tokenizers themselves are set to cut
 
     @property

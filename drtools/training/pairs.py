@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from drtools.models.tokens import Accompanied, Tokenized, VectorsBeside
+from drtools.models.tokens import Tokenized, TokensWithVectors, VectorsBeside
 from drtools.randomness import generator
 from drtools.training.distributed import Shares, single_share
 from drtools.training.memory import Separation
@@ -111,7 +111,9 @@ class PairDraws:
     def _queries(self, visits: Sequence[Visit]) -> Tokenized:
         tokens = self.model.of("query").tokenize([visit.query for visit in visits], "query")
         return (
-            Accompanied(tokens, self.beside("query", [visit.source.examples.query_ids[visit.at] for visit in visits]))
+            TokensWithVectors(
+                tokens, self.beside("query", [visit.source.examples.query_ids[visit.at] for visit in visits])
+            )
             if self.beside
             else tokens
         )
@@ -120,7 +122,9 @@ class PairDraws:
         """Look up and tokenize documents."""
         tokens = self.model.of("document").tokenize([source.text(row) for source, row in documents], "document")
         return (
-            Accompanied(tokens, self.beside("document", [source.store.ids_at([row])[0] for source, row in documents]))
+            TokensWithVectors(
+                tokens, self.beside("document", [source.store.ids_at([row])[0] for source, row in documents])
+            )
             if self.beside
             else tokens
         )

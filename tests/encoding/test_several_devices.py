@@ -209,8 +209,8 @@ def test_the_other_tools_take_one(toy, encoder_folder, drtools, twice, tmp_path)
     )
     assert (
         done.status == 2
-        and "--device cuda:all: encode and teacher-score compute on several GPUs, and trainings by torchrun; name one "
-        "here"
+        and "--device cuda:all: only encode and teacher-score use several GPUs; for training, use torchrun; pass one "
+        "device"
         in done.err
     ), done.err
 
@@ -227,9 +227,9 @@ def test_which_devices(monkeypatch):
         and choose_devices("cuda:1") == ["cuda:1"]
     )
     for wrong, words in {
-        "cuda:0,cuda:0": "several are different GPUs",
-        "cpu,cuda:0": "several are different GPUs",
-        "cuda,cuda:1": "several are different GPUs",
+        "cuda:0,cuda:0": "several devices must be different GPUs",
+        "cpu,cuda:0": "several devices must be different GPUs",
+        "cuda,cuda:1": "several devices must be different GPUs",
         "cuda:3": "GPUs are cuda:0 to cuda:2",
         "cuda:0,cuda:7": "GPUs are cuda:0 to cuda:2",
         "cuda:x": "GPUs are cuda:0 to cuda:2",

@@ -92,7 +92,7 @@ def test_neither_text_is_lost_to_the_other(rankers):
     tokens = tokenize_pairs(encoder, [(long, long), ("hill", long), (long, long)], [None, None, 14])
     assert tokens.lengths.tolist() == [5 + 7 + 3, 1 + 7 + 3, 5 + 14 + 3] and encoder.max_pair_tokens == 15
     with pytest.raises(
-        InputError, match=r"max_document_tokens 61: .* reads pairs of 61 tokens besides the special ones"
+        InputError, match=r"max_document_tokens 61: .* reads pairs of 61 tokens, without special tokens"
     ):
         encoder.set_lengths(None, 61)
 

@@ -117,7 +117,7 @@ def test_pairs_in_a_chat_template_are_refused_or_reported(rankers, tmp_path):
     load_cross_encoder(str(tmp_path / "plain"))
     assert [text for text in reporting.notices() if "chat template, which is not used" in text]
     CrossEncoder(str(tmp_path / "plain"), device="cpu").save_pretrained(str(tmp_path / "chat"), create_model_card=False)
-    with pytest.raises(InputError, match=r"modality_config names 'message'.*chat template, which is not supported"):
+    with pytest.raises(InputError, match=r"modality_config has 'message'.*chat template, which is not supported"):
         load_cross_encoder(str(tmp_path / "chat"))
 
 
@@ -142,7 +142,7 @@ def test_a_cross_encoder_of_other_modules_is_refused(prompted):
     (prompted / "modules.json").write_text(
         json.dumps([*modules, {"idx": 1, "name": "1", "path": "1_LogitScore", "type": score}])
     )
-    with pytest.raises(InputError, match="LogitScore, expected the one module Transformer"):
+    with pytest.raises(InputError, match="LogitScore, expected only the module Transformer"):
         load_cross_encoder(str(prompted))
 
 

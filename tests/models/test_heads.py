@@ -89,5 +89,5 @@ def test_several_poolings_behind_a_head_are_read_back_in_their_order(bert, tmp_p
 
 
 def test_a_pooling_said_twice_is_refused(bert):
-    with pytest.raises(InputError, match="a kind stands twice"):
+    with pytest.raises(InputError, match="a pooling was given twice"):
         load_encoder(bert, pooling="cls+cls")

@@ -115,7 +115,7 @@ def test_pieces_are_cut_by_the_encoder_of_documents(pair_folder):
     cutter = load_cutter(str(pair_folder), 32, SIZES, "about: ", False)
     assert cutter.encoder.folder == pair_folder / "document"
     assert cutter.encoder.settings.max_document_tokens == 32 and cutter.encoder.settings.document_prompt == "about: "
-    with pytest.raises(InputError, match="an encoder of queries alone; vectors of documents come from another"):
+    with pytest.raises(InputError, match="an encoder only for queries; pass the encoder of documents"):
         load_cutter(str(pair_folder / "query"), 32, SIZES, None, False)
     with pytest.raises(InputError, match=r"max_document_tokens 65: .* has 64 positions; use 64 or less"):
         load_cutter(str(pair_folder), 65, SIZES, None, False)
@@ -131,8 +131,8 @@ def test_files_are_read_without_torch():
 
 def test_a_spec_without_an_encoder_takes_that_of_a_manifest():
     made = {"model": "m", "rem": None}
-    assert EncoderSpec(query_prompt="p").or_of(made) == EncoderSpec("m", query_prompt="p")
-    assert EncoderSpec().or_of({"model": "b", "rem": "r"}) == EncoderSpec(body="b", rem="r")
-    assert EncoderSpec().or_of({"model": "m"}) == EncoderSpec("m")
+    assert EncoderSpec(query_prompt="p").or_from(made) == EncoderSpec("m", query_prompt="p")
+    assert EncoderSpec().or_from({"model": "b", "rem": "r"}) == EncoderSpec(body="b", rem="r")
+    assert EncoderSpec().or_from({"model": "m"}) == EncoderSpec("m")
     for spec in (EncoderSpec("own"), EncoderSpec(body="own", rem="r")):
-        assert spec.or_of(made) is spec
+        assert spec.or_from(made) is spec

@@ -207,7 +207,7 @@ REFUSED_MODULES = {
     "custom_st.Normalize": ("Normalize", {}, "custom_st"),
     "pylate.models.Dense": ("Dense", DENSE, "pylate.models"),
     "module_input_name is": ("Normalize", {"module_input_name": "token_embeddings"}, "sentence_transformers.models"),
-    "a pooling behind another module": ("Pooling", {"pooling_mode": "cls"}, "sentence_transformers.models"),
+    "a pooling after another module": ("Pooling", {"pooling_mode": "cls"}, "sentence_transformers.models"),
     "LSTM": ("LSTM", {}, "sentence_transformers.models"),
 }
 

@@ -107,7 +107,7 @@ def test_only_the_half_that_changed_has_another_fingerprint(pair_folder, tmp_pat
 
 def test_halves_of_different_dimensions_are_refused(encoder_folder, bert):
     other = load_encoder(bert, pooling="cls+mean")
-    with pytest.raises(InputError, match="32 and documents of 64"):
+    with pytest.raises(InputError, match="32 and documents with 64"):
         EncoderPair(load_encoder(encoder_folder), other)
 
 

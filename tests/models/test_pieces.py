@@ -50,9 +50,9 @@ def test_a_row_has_places_for_the_longest_document(encoder_folder):
         1,
         1,
     ]
-    with pytest.raises(InputError, match="a sentence lies in a passage"):
+    with pytest.raises(InputError, match="a sentence is part of a passage"):
         layout_of(encoder, PieceFlags(passage_tokens=10, sentence_tokens=20))
-    with pytest.raises(InputError, match="no whole sentence has so many tokens"):
+    with pytest.raises(InputError, match="no sentence has so many tokens"):
         layout_of(encoder, PieceFlags(sentence_tokens=8, least_piece_tokens=9))
     assert layout_of(encoder, PieceFlags(sentence_tokens=16, least_piece_tokens=16)).sizes.passage_tokens == 128
     encoder.settings.pieces = {"spans": "mean", "passage_tokens": 100, "sentence_tokens": 50, "least_piece_tokens": 2}
@@ -281,7 +281,7 @@ def test_pieces_of_another_cut_are_refused(toy, scored):
 def test_a_tokenizer_without_places_is_refused(encoder_folder, monkeypatch):
     encoder = load_encoder(encoder_folder)
     monkeypatch.setattr(type(encoder.tokenizer), "is_fast", False)
-    with pytest.raises(InputError, match="does not say where a token stands in the text"):
+    with pytest.raises(InputError, match="does not give the positions of tokens in the text"):
         layout_of(encoder, SIZES)
 
 

@@ -98,7 +98,7 @@ def test_a_pooling_that_no_file_names_is_refused_as_sentence_transformers_does(p
     with pytest.raises(TypeError, match="embedding_dimension"):
         SentenceTransformer(str(plain), device="cpu")
     with pytest.raises(
-        InputError, match=r"1_Pooling: no config.json was found, expected one beside the module Pooling"
+        InputError, match=r"1_Pooling: no config.json was found, expected one in the folder of the module Pooling"
     ):
         load_encoder(str(plain))
 
@@ -115,7 +115,7 @@ def test_a_pooling_file_without_a_word_on_it_means_mean_and_is_reported(plain):
     peer = SentenceTransformer(str(plain), device="cpu")
     found = encode_texts(load_encoder(str(plain)), TEXTS, "document", Compute("cpu", "fp32", 1000))[0]
     np.testing.assert_allclose(found, peer.encode_document(TEXTS), atol=1e-5)
-    assert [text for text in reporting.notices() if "names no pooling; mean is assumed" in text]
+    assert [text for text in reporting.notices() if "it has no pooling; mean is assumed" in text]
 
 
 @pytest.mark.parametrize("longest", [1, 2])

@@ -152,14 +152,14 @@ def test_an_index_names_files_in_its_folder_alone(model, tmp_path):
         broken = tmp_path / f"broken{number}"
         shutil.copytree(model, broken)
         sharded(broken, name)
-        with pytest.raises(InputError, match=r"index\.json: it names '.*expected names of \.safetensors files in"):
+        with pytest.raises(InputError, match=r"index\.json: found '.*expected names of \.safetensors files in"):
             load_encoder(str(broken))
 
 
 def test_an_index_without_a_map_of_names_is_refused(model):
     for content in ({}, {"weight_map": [1]}, {"weight_map": {"a": 1}}):
         (model / "model.safetensors.index.json").write_text(json.dumps(content))
-        with pytest.raises(InputError, match="found no weight_map of file names"):
+        with pytest.raises(InputError, match="found no weight_map with file names"):
             load_encoder(str(model))
 
 

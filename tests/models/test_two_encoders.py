@@ -151,7 +151,7 @@ def test_mistakes_are_refused_in_one_line(drtools, toy, two, bert, tmp_path):
     for words, expected in (
         (("--document-model", two.d), "--document-model alone"),
         (("--body", two.d, "--document-model", two.d), "--document-model alone"),
-        (("--model", two.q, "--document-model", wide), "the same number"),
+        (("--model", two.q, "--document-model", wide), "the same dimension"),
         (("--model", tmp_path / "half"), "it has no subfolder query"),
         (("--model", two.q, "--document-model", tmp_path / "nothing"), "no such folder"),
     ):
@@ -170,7 +170,7 @@ def test_an_encoder_of_the_other_side_is_refused(drtools, toy, two, tmp_path):
         ("--model", two.q, "--document-model", tmp_path / "merged" / "query"),
     ):
         done = drtools("encode", *words, "--documents", toy.corpus, "-o", tmp_path / "x", *VECTORS)
-        assert done.status == 2 and "alone; vectors of" in done.err, done.err
+        assert done.status == 2 and "an encoder only for" in done.err, done.err
 
 
 def test_an_update_takes_over_what_the_same_document_encoder_made(drtools, toy, two):

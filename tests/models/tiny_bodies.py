@@ -166,7 +166,7 @@ EVERY_FAMILY = tuple(every_body(0))
 REFUSED = {  # a body that is refused when it is loaded: why
     "funnel": "a Funnel body",
     "bigbird-sparse": "a BigBird body with block_sparse attention",
-    "nystromformer-segments": "which reads texts of 64 tokens alone",
+    "nystromformer-segments": "which only reads texts of 64 tokens",
 }
 
 

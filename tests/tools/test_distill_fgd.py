@@ -171,7 +171,7 @@ def test_what_cannot_be_meant_is_refused(toy, start, encoder_folder, drtools, tm
     for model, more, words in (
         (start, ["--levels", "paragraph"], "expected some of document, passage, sentence"),
         (encoder_folder, [], "use --pooling cls"),
-        (start, ["--passage-tokens", "4"], "a sentence lies in a passage"),
+        (start, ["--passage-tokens", "4"], "a sentence is part of a passage"),
         (start, ["--examples", toy.examples], "teacher-score"),
         (start, ["--sentence-tokens", "7"], "but this encoder cuts it into"),
         (
@@ -319,7 +319,7 @@ def test_a_dry_run_of_pieces_counts_them(toy, start, drtools, tmp_path):
         and f"60 documents and about {made['pieces']['count']} pieces" in planned.err
     ), planned.err
     outcome = drtools(*encode, "--sentence-tokens", "300", "--dry-run", "-o", tmp_path / "planned")
-    assert outcome.status == 2 and "a sentence lies in a passage" in outcome.err
+    assert outcome.status == 2 and "a sentence is part of a passage" in outcome.err
     for more in (["--spans", "mean"], ["--sentence-tokens", "300"]):
         outcome = drtools(*encode[:-1], *more, "-o", tmp_path / "x")
         assert outcome.status == 2 and f"{more[0]}: this needs --pieces" in outcome.err, outcome.err

@@ -307,7 +307,7 @@ def test_what_cannot_be_meant_is_said_in_one_line(toy, encoder_folder, drtools, 
             ["encode", "--documents", toy.corpus, "--model", encoder_folder, *rem, "-o", tmp_path / "x"],
             "--model beside",
         ),
-        (["encode", "--documents", toy.corpus, "-o", tmp_path / "x"], "no encoder was named"),
+        (["encode", "--documents", toy.corpus, "-o", tmp_path / "x"], "no encoder was given"),
         (["merge", "--model", encoder_folder, "-o", tmp_path / "x"], "nothing to merge"),
         (
             ["mlm-adapt", "--corpus", toy.corpus, "--body", encoder_folder, *rem, "-o", tmp_path / "x"],
@@ -394,7 +394,7 @@ def test_a_pair_is_refused_by_each_side_too(toy, encoder_folder, drtools, tmp_pa
         ],
     ):
         refused = drtools(*words, "-o", tmp_path / "x")
-        assert refused.status == 2 and "a pair of encoders, on which no REM can be put" in refused.err, refused.err
+        assert refused.status == 2 and "a pair of encoders, which cannot have a REM" in refused.err, refused.err
 
 
 @pytest.mark.slow
@@ -412,7 +412,7 @@ def test_a_rem_that_is_in_the_weights_already_is_not_put_on_twice(toy, encoder_f
         "-o",
         tmp_path / "twice",
     )
-    assert done.status == 2 and "in its weights already, and would have it twice" in done.err, done.err
+    assert done.status == 2 and "is already folded into its weights" in done.err, done.err
     assert drtools(*command(toy, tmp_path / "merged", tmp_path / "second", "--steps", "2")).status == 0
     assert (
         drtools(

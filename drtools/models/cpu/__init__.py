@@ -1,1 +1,1 @@
-"""Kernels of our own for processors."""
+"""Our own kernels for processors."""

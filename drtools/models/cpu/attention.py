@@ -1,10 +1,10 @@
-"""Attention on a processor, in slices of texts whose scores stay in its cache.
+"""Attention on a processor, in slices of texts whose scores fit into its cache.
 
-For encoding in bfloat16 and for training.
+It is used for encoding in bfloat16 and for training.
 
-torch's own bfloat16 kernel for processors reaches about half the speed of plain batched products here: per layer of
-all-MiniLM-L6-v2, 8,192 tokens, 48 against 26 ms at texts of 256 tokens, 90 against 44 at 512, 31 against 17 at 128.
-While training with dropout torch has no kernel at all and draws its random numbers one by one.
+torch's bfloat16 kernel for processors reaches about half the speed of plain batched products here. A layer of
+all-MiniLM-L6-v2 on 8,192 tokens takes 48 instead of 26 ms for texts of 256 tokens, 90 instead of 44 for 512, and 31
+instead of 17 for 128. For training with dropout, torch has no fused kernel and draws its random numbers one by one.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ def sliced_attention(
     dropout: float = 0.0,
     **others: Any,
 ) -> tuple[Tensor, None]:
-    """Attend, [B, H, T, D] -> [B, T, H, D].
+    """Compute attention, [B, H, T, D] -> [B, T, H, D].
 
-    Whatever is not plain bidirectional attention goes to transformers' SDPA.
+    Anything but plain bidirectional attention is passed to transformers' SDPA.
     """
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
@@ -54,7 +54,7 @@ def sliced_attention(
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
     with torch.autocast("cpu", enabled=False):
         if torch.is_grad_enabled():
-            apply = cast("Callable[..., Tensor]", _Trained.apply)  # its stub says nothing
+            apply = cast("Callable[..., Tensor]", _Trained.apply)  # its stub has no types
             result = apply(query, key, value, attention_mask, scaling, dropout)
         else:
             result = _attend(query * scaling, key, value, attention_mask, dropout)
@@ -62,7 +62,7 @@ def sliced_attention(
 
 
 def _slices(query: Tensor) -> Iterator[tuple[slice, slice]]:
-    """Yield (texts, texts x heads) of a slice at a time."""
+    """Yield each slice as (texts, texts x heads)."""
     texts, heads, tokens, _ = query.shape
     step = max(1, SLICE_NUMBERS // (heads * tokens * tokens))
     for first in range(0, texts, step):
@@ -79,9 +79,9 @@ def _attend(
     probabilities: Tensor | None = None,
     kept: Tensor | None = None,
 ) -> Tensor:  # [B, H, T, D] each -> [B, H, T, D]
-    """Attend slice by slice.
+    """Compute attention slice by slice.
 
-    Fill `probabilities` and dropout's multipliers `kept`, both [B * H, T, T], if they are given.
+    Fills `probabilities` and the multipliers of dropout, `kept`, both [B * H, T, T], if they are given.
     """
     texts, heads, tokens, size = query.shape
     flat_query, flat_key, flat_value = (part.reshape(-1, tokens, size) for part in (query, key, value))
@@ -95,8 +95,7 @@ def _attend(
             scores = room[: part.stop - part.start]
         torch.bmm(flat_query[part], flat_key[part].transpose(1, 2), out=scores)
         if mask is not None:
-            # the least number, not -inf: a padding row of a sliding window may see nothing, and NaN would spread from
-            # it
+            # the lowest number instead of -inf: a padding row of a sliding window may attend to nothing and become NaN
             scores.view(-1, heads, tokens, tokens).masked_fill_(~mask[text_part], torch.finfo(scores.dtype).min)
         torch.softmax(scores, dim=-1, out=scores)
         if dropout:
@@ -109,7 +108,7 @@ def _attend(
 
 
 class _Trained(torch.autograd.Function):
-    """Attention with its gradient; keeps the probabilities and what dropout multiplied them with."""
+    """Attention with its gradient. It keeps the probabilities and the multipliers of dropout."""
 
     @staticmethod
     def forward(
@@ -147,7 +146,7 @@ class _Trained(torch.autograd.Function):
 
 
 def use_sliced_attention(body: PreTrainedModel) -> bool:
-    """Switch a body that runs transformers' SDPA to sliced attention; return whether it does."""
+    """Switch a body from transformers' SDPA to sliced attention. Returns whether the body uses SDPA."""
     from transformers import AttentionInterface, AttentionMaskInterface
     from transformers.masking_utils import sdpa_mask
 

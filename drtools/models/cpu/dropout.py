@@ -1,8 +1,8 @@
-"""Dropout on a processor from random bits drawn four to a number, by a generator of the thread's own.
+"""Dropout on a processor, with four multipliers from each random number of a generator of the thread.
 
-torch draws its own dropout one number at a time and from one generator for all threads: about 10 ns a number here, and
-nothing can be repeated once several threads draw. These bits cost under 1 ns, and what a thread draws depends on its
-seed alone.
+torch draws one number at a time, from one generator for all threads. This takes about 10 ns for each multiplier here,
+and cannot be repeated when several threads draw. This dropout takes less than 1 ns, and the draws of a thread depend
+only on its seed.
 """
 
 import math
@@ -21,14 +21,14 @@ _of_thread = threading.local()
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Draw this thread's dropout from here on by a seed."""
+    """Seed the dropout of this thread."""
     _of_thread.bits = np.random.SFC64(seed)
     yield
     del _of_thread.bits
 
 
 def multipliers(shape: torch.Size, share: float, dtype: torch.dtype) -> Tensor:
-    """Return a tensor of 0 with probability `share` (to the nearest of 65,536 levels) and else of 1 / (1 - share)."""
+    """Return a tensor that is 0 with probability `share` (of 65,536 levels), and 1 / (1 - share) elsewhere."""
     dropped = round(share * LEVELS)
     count = math.prod(shape)
     bits = _of_thread.bits.random_raw(-(-count // 4)).view(np.int16)[:count]
@@ -37,10 +37,10 @@ def multipliers(shape: torch.Size, share: float, dtype: torch.dtype) -> Tensor:
 
 
 class Dropout(nn.Dropout):
-    """nn.Dropout with the thread's own bits."""
+    """nn.Dropout with random bits of the thread."""
 
     def forward(self, input: Tensor) -> Tensor:
-        """Drop values while training."""
+        """Drop values in training."""
         return input * multipliers(input.shape, self.p, input.dtype) if self.training and self.p else input
 
 

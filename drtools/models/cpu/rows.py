@@ -1,9 +1,9 @@
-"""Linear layers on a processor whose output rows do not depend on how many rows there are.
+"""Linear layers on a processor whose output rows do not depend on the number of rows.
 
-A text's vector must have the same bits whatever is encoded beside it, so a product must add up each row in the same
-order for any number of rows. Most kernels do so from 16 rows on. MKL's kernels for AVX2 do not: they take rows in
-blocks of six, and add up one to three rows that are left over in another order. What the kernels of this machine do is
-measured. Where it is needed, products are computed in whole blocks.
+A text's vector must have the same bits whatever else is encoded. A product must therefore sum up each row in the same
+order for any number of rows. Most kernels do so for at least 16 rows. MKL's kernels for AVX2 do not: they take rows in
+blocks of six, and sum up one to three remaining rows in another order. The kernels of this machine are measured. Where
+needed, products are computed in whole blocks.
 """
 
 from __future__ import annotations
@@ -16,34 +16,34 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-# Fewer float32 rows, 1 to 3 or on some processors to 15, are multiplied by another kernel. From so many on each row is
-# added up alike, or `Blocks` are needed.
+# Fewer float32 rows (up to 3, on some processors up to 15) are multiplied by another kernel. With at least this many,
+# each row is summed up alike, or `Blocks` are needed.
 LEAST_ROWS = 16
 MULTIPLES = (12, 24, 48)
 LEASTS = (60, 96, 192)
 MEASURED = 400  # rows
-WIDEST = 96  # outputs that a measurement computes; kernels take more of them in tiles
+WIDEST = 96  # outputs in a measurement; kernels compute more of them in tiles
 
 
 class Blocks(NamedTuple):
-    """Products of at least `least` rows, in multiples of `multiple`, add up each row alike."""
+    """Products of at least `least` rows, in multiples of `multiple`, sum up each row alike."""
 
     multiple: int
     least: int
 
 
 def make_rows_independent(module: nn.Module) -> None:
-    """Let the linear layers of a float32 module on a processor compute each row alike, where their kernels do not."""
+    """Make the linear layers of a float32 module on a processor compute each row alike, where kernels do not."""
     for layer in module.modules():
         if isinstance(layer, nn.Linear) and layer.weight.device.type == "cpu" and layer.weight.dtype == torch.float32:
             blocks = blocks_of(layer.in_features, min(layer.out_features, WIDEST))
             if blocks:
-                layer.forward = MethodType(_in_blocks(blocks), layer)  # type: ignore[method-assign]  # of this layer
+                layer.forward = MethodType(_in_blocks(blocks), layer)  # type: ignore[method-assign]  # only of this layer
 
 
 @cache
 def blocks_of(inputs: int, outputs: int) -> Blocks | None:
-    """Measure which blocks a product of these sizes needs on this machine, in one thread; None if it needs none."""
+    """Measure which blocks a product of these sizes needs on this machine, in one thread. None if it needs none."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -53,7 +53,7 @@ def blocks_of(inputs: int, outputs: int) -> Blocks | None:
             whole = layer(rows)
 
             def alike(count: int) -> bool:
-                """Whether so many rows, from the first and from the second on, are those of the whole product."""
+                """Whether products of `count` rows, from the first and the second row on, equal the whole product."""
                 return torch.equal(layer(rows[:count]), whole[:count]) and torch.equal(
                     layer(rows[1 : count + 1].clone()), whole[1 : count + 1]
                 )
@@ -72,7 +72,7 @@ def blocks_of(inputs: int, outputs: int) -> Blocks | None:
 
 def _in_blocks(blocks: Blocks) -> Callable[[nn.Linear, Tensor], Tensor]:
     def forward(layer: nn.Linear, states: Tensor) -> Tensor:  # [..., D] -> [..., D']
-        """Compute whole blocks, then the rows that are left over as a block filled up with copies of the last."""
+        """Compute whole blocks, then the remaining rows in a block that is filled up with copies of the last row."""
         rows = states.reshape(-1, layer.in_features)
         if torch.is_grad_enabled() or not len(rows) or states.dtype != torch.float32:
             return nn.functional.linear(states, layer.weight, layer.bias)
