@@ -68,7 +68,7 @@ def test_files_are_read_without_weights(pair_folder):
     assert files.is_pair and files.folders["query"] == pair_folder / "query"
     assert files.settings["query"].pooling == ("mean",) and files.settings["query"] is not files.settings["document"]
     assert [*read_encoder(EncoderSpec(str(pair_folder)), "query").settings] == ["query"]
-    with pytest.raises(InputError, match="an encoder of queries alone"):
+    with pytest.raises(InputError, match="an encoder only for queries"):
         read_encoder(EncoderSpec(str(pair_folder / "query")), "document")
 
 

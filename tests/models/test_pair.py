@@ -169,11 +169,11 @@ def test_the_other_half_is_refused(drtools, toy, pair_folder, encoder_folder):
     wrong = drtools(
         "encode", "--model", pair_folder / "query", "--documents", toy.corpus, "-o", toy.folder / "wrong", *ANY
     )
-    assert wrong.status == 2 and "an encoder of queries alone" in wrong.err
+    assert wrong.status == 2 and "an encoder only for queries" in wrong.err
     wrong = drtools(
         "search", "--vectors", toy.folder / "vectors", "--queries", toy.queries, "--model", pair_folder / "document"
     )
-    assert wrong.status == 2 and "an encoder of documents alone" in wrong.err
+    assert wrong.status == 2 and "an encoder only for documents" in wrong.err
     other = make_pair(encoder_folder)
     with torch.no_grad():
         other.document.body.embeddings.word_embeddings.weight[5, 5] += 1
@@ -194,7 +194,7 @@ def test_foreign_vectors_of_a_pair_are_adopted_for_their_side(drtools, toy, pair
         str(pair_folder)
     ).side_fingerprints()
     wrong = drtools(*words, "--model", pair_folder / "query", "-o", toy.folder / "wrong")
-    assert wrong.status == 2 and "an encoder of queries alone" in wrong.err
+    assert wrong.status == 2 and "an encoder only for queries" in wrong.err
 
 
 def test_dev_evaluation_encodes_each_side_by_its_half(toy, pair_folder):
