@@ -63,8 +63,8 @@ def measure(folder: Path, documents: int, model: str, words: list[str]) -> dict[
     run = lambda *command: peak([*TOOL, *map(str, command), "--quiet"], environment)  # noqa: E731
     store = [sys.executable, "-c", f"from drtools.formats.corpus_store import open_store; open_store({str(corpus)!r})"]
     peaks = {"store": peak(store, environment)}
-    peaks["index --lucene"] = run("index", "--lucene", corpus, "-o", folder / "bm25")
-    peaks["encode"] = run("encode", "--model", model, "--documents", corpus, "--chunk", 4096, "-o", folder / "vectors")
+    peaks["index --corpus"] = run("index", "--corpus", corpus, "-o", folder / "bm25")
+    peaks["encode"] = run("encode", "--model", model, "--corpus", corpus, "--chunk", 4096, "-o", folder / "vectors")
     mine = ("mine-negatives", "--queries", queries, "--qrels", qrels, "-o")
     peaks["mine-negatives --index (BM25)"] = run(*mine, folder / "a", "--index", folder / "bm25")
     peaks["mine-negatives --vectors"] = run(*mine, folder / "b", "--vectors", folder / "vectors", "--model", model)

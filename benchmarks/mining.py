@@ -49,7 +49,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         index = f"{folder}/bm25"
         subprocess.run(
-            [*tool, "index", "--quiet", "--lucene", str(arguments.data / "corpus.jsonl.gz"), "-o", index], check=True
+            [*tool, "index", "--quiet", "--corpus", str(arguments.data / "corpus.jsonl.gz"), "-o", index], check=True
         )
         ours, theirs = [], []
         for _ in range(arguments.rounds):

@@ -57,11 +57,11 @@ tune: $(foreach point,$(grid),$(call tried,$(point)))
 	@for run in $^; do python3 -c 'import json, sys; m = json.load(open(sys.argv[1] + "/manifest.json")); print("%-50s best dev %.4f at step %4d of %4d, start %.4f, %5.1f min" % (sys.argv[1], m["best"]["value"], m["best"]["step"], m["steps"], m["evaluations"][0]["nDCG@10"], m["training_seconds"] / 60))' $$run; done
 
 $(OUT)/bm25-index:
-	$(DRTOOLS) index --lucene $(CORPUS) --renew -o $@
+	$(DRTOOLS) index --corpus $(CORPUS) --renew -o $@
 $(OUT)/bm25-search.run: $(OUT)/bm25-index
 	$(DRTOOLS) search --index $< $(TEST) --renew -o $@
 $(OUT)/zero-shot-vectors:
-	$(DRTOOLS) encode --model $(MODEL) --documents $(CORPUS) --renew -o $@
+	$(DRTOOLS) encode --model $(MODEL) --corpus $(CORPUS) --renew -o $@
 $(OUT)/zero-shot.run: $(OUT)/zero-shot-vectors
 	$(DRTOOLS) search --vectors $< $(TEST) --renew -o $@
 $(OUT)/mined.jsonl: $(OUT)/zero-shot-vectors
@@ -81,7 +81,7 @@ $(foreach point,$(grid),$(eval $(call try,$(point))))
 $(foreach recipe,$(RECIPES),$(OUT)/$(recipe)): $(OUT)/%: $(OUT)/mined.jsonl $(OUT)/bm25.jsonl
 	$(DRTOOLS) $($*) $(common) --batch-queries $(BATCH) --learning-rate $(RATE) --steps $(STEPS) --evaluate-every-steps $(EVERY) --renew -o $@
 $(OUT)/%-vectors: $(OUT)/%
-	$(DRTOOLS) encode --model $< --documents $(CORPUS) --max-document-tokens 256 --renew -o $@
+	$(DRTOOLS) encode --model $< --corpus $(CORPUS) --max-document-tokens 256 --renew -o $@
 $(OUT)/%.run: $(OUT)/%-vectors
 	$(DRTOOLS) search --vectors $< $(TEST) --renew -o $@
 

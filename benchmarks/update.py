@@ -76,7 +76,7 @@ def main() -> None:
         ][: arguments.texts]
         write(folder / "old.jsonl", documents)
         write(folder / "new.jsonl", a_day_later(documents, arguments.share))
-        encode = ["encode", "--model", MODEL, "--precision", arguments.precision, "--documents"]
+        encode = ["encode", "--model", MODEL, "--precision", arguments.precision, "--corpus"]
         run(folder, "old", *encode, folder / "old.jsonl")
         whole = {
             "encode": [*encode, folder / "new.jsonl"],

@@ -191,7 +191,7 @@ SIZES = ("--passage-tokens", "24", "--sentence-tokens", "12", "--least-piece-tok
 STEPS = ("--steps", "2", "--batch-queries", "4", *FP32)
 EXAMPLES = ("--examples", "examples.jsonl")
 QUERIES = ("--queries", "queries.jsonl")
-DOCUMENTS = ("--documents", "corpus.jsonl")
+DOCUMENTS = ("--corpus", "corpus.jsonl")
 MADE: list[tuple[str, ...]] = [
     ("encode", "--model", "model", *DOCUMENTS, *FP32, "-o", "vectors"),
     ("encode", "--model", "model", *DOCUMENTS, "--pieces", *SIZES, *FP32, "-o", "piece-vectors"),
@@ -224,7 +224,7 @@ MADE: list[tuple[str, ...]] = [
     ("fuse", "dense.run", "dense.run", "-o", "fused.run"),
     ("publish", "vectors", "live"),
 ]
-LUCENE = ("index", "--lucene", "corpus.jsonl", "--document-vectors", "-o", "bm25")
+LUCENE = ("index", "--corpus", "corpus.jsonl", "--document-vectors", "-o", "bm25")
 
 
 class Case(NamedTuple):

@@ -12,8 +12,9 @@ from pathlib import Path
 
 from conftest import WORDS, make_bert, make_encoder, write_jsonl
 
-from drtools.cli.commands import command
+from drtools.cli.commands import command, flat_parameters, tool_module
 from drtools.cli.main import tool_names
+from drtools.cli.tool_flags import flags_of
 
 DOCUMENTS = 1100  # FAISS trains IVF1024 on as many vectors or more
 WORDS_OF_A_COMMAND = re.compile(r"(drtools|bin/[a-z-]+|torchrun|make|pip|python)\s")
@@ -140,7 +141,7 @@ def words_for_drtools(words: list[str]) -> list[str] | None:
 
 
 def check(words: list[str]) -> None:
-    """Raise for a tool that is not there, and what typer raises for a flag that it does not know.
+    """Raise for a tool that is not there, for former names, and what typer raises for a flag that it does not know.
 
     Where `...` stands only flags are looked at.
     """
@@ -148,6 +149,8 @@ def check(words: list[str]) -> None:
         return
     tool, *rest = words
     assert tool in tool_names(), f"there is no tool {tool}"
+    former = {name for flag in flags_of(flat_parameters(tool_module(tool).main)[0]) for name in flag.former_names}
+    assert not former & set(rest), f"drtools {tool} has other names now for {', '.join(former & set(rest))}"
     if {"--help", "--help-all"} & set(rest):
         return
     if not {"...", "…"} & set(rest):

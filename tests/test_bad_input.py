@@ -25,7 +25,7 @@ def made(encoder_folder, tmp_path_factory):
             "encode",
             "--model",
             encoder_folder,
-            "--documents",
+            "--corpus",
             toy.corpus,
             "--precision",
             "fp32",
@@ -44,7 +44,7 @@ def made(encoder_folder, tmp_path_factory):
             toy.folder / "query-vectors",
         ],
         ["index", "--vectors", toy.folder / "vectors", "-o", toy.folder / "index"],
-        ["index", "--lucene", toy.corpus, "-o", toy.folder / "bm25"],
+        ["index", "--corpus", toy.corpus, "-o", toy.folder / "bm25"],
         [
             "search",
             "--vectors",
@@ -83,7 +83,7 @@ def text(world, name, content, mode="w"):
 
 
 def encode(world, corpus, *more):
-    return ["encode", "--model", world.model, "--documents", corpus, "-o", world.folder / "out", *more]
+    return ["encode", "--model", world.model, "--corpus", corpus, "-o", world.folder / "out", *more]
 
 
 def train(world, **paths):
@@ -283,7 +283,7 @@ MALFORMED = {
         ["1,024"],
     ),
     "an unknown language": (
-        lambda w: ["index", "--lucene", w.corpus, "--language", "xx", "-o", w.folder / "out"],
+        lambda w: ["index", "--corpus", w.corpus, "--language", "xx", "-o", w.folder / "out"],
         ["'xx'"],
     ),
     "examples without positives": (
@@ -320,24 +320,24 @@ MALFORMED = {
     "a missing file": (lambda w: encode(w, w.folder / "nowhere.jsonl"), ["nowhere.jsonl", "no such file"]),
     "a folder as a corpus": (lambda w: encode(w, w.folder), ["a folder was found"]),
     "a bare body": (
-        lambda w: ["encode", "--model", make_bert(w.folder / "bare"), "--documents", w.corpus, "-o", w.folder / "out"],
+        lambda w: ["encode", "--model", make_bert(w.folder / "bare"), "--corpus", w.corpus, "-o", w.folder / "out"],
         ["--pooling"],
     ),
     "a model folder without a model": (
-        lambda w: ["encode", "--model", w.folder, "--documents", w.corpus, "-o", w.folder / "out"],
+        lambda w: ["encode", "--model", w.folder, "--corpus", w.corpus, "-o", w.folder / "out"],
         ["config.json"],
     ),
     "damaged weights": (
         lambda w: (
             Path(other_model(w), "model.safetensors").write_bytes(b"x" * 99),
-            ["encode", "--model", other_path(w), "--documents", w.corpus, "-o", w.folder / "out"],
+            ["encode", "--model", other_path(w), "--corpus", w.corpus, "-o", w.folder / "out"],
         )[1],
         ["could not be loaded"],
     ),
     "more tokens than positions": (lambda w: encode(w, w.corpus, "--max-document-tokens", "999"), ["64 positions"]),
     "an unknown flag": (lambda w: encode(w, w.corpus, "--bacth-tokens", "9"), ["--bacth-tokens"]),
     "a word for a number": (lambda w: encode(w, w.corpus, "--batch-tokens", "many"), ["--batch-tokens", "integer"]),
-    "a missing flag": (lambda w: ["encode", "--documents", w.corpus], ["--output"]),
+    "a missing flag": (lambda w: ["encode", "--corpus", w.corpus], ["--output"]),
     "two sources": (
         lambda w: [
             "mine-negatives",
@@ -488,7 +488,7 @@ ODD = {
         "2 of 3 queries have no hits",
     ),
     "an empty document for Lucene": (
-        lambda w: ["index", "--lucene", records(w, {"_id": "e", "text": ""}), "-o", w.folder / "out"],
+        lambda w: ["index", "--corpus", records(w, {"_id": "e", "text": ""}), "-o", w.folder / "out"],
         "1 of 61 documents were empty",
     ),
     "qrels for documents that the corpus lacks": (

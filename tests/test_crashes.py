@@ -55,7 +55,7 @@ drtools.cli.main.main(words)
 F = ["--precision", "fp32", "--threads", "1"]
 TRAINED = ["--model", "encoder", "--corpus", "corpus.jsonl", "--queries", "queries.jsonl", "--examples", "mined.jsonl"]
 TRAINED += ["--steps", "4", "--batch-queries", "8", "--evaluate-every-steps", "2", "--save-every-minutes", "0", *F]
-ENCODED = ["encode", "--model", "model", "--documents", "corpus.jsonl"]
+ENCODED = ["encode", "--model", "model", "--corpus", "corpus.jsonl"]
 SCORED = ["teacher-score", "--teacher", "ranker", "--examples", "mined.jsonl"]
 SCORED += ["--corpus", "corpus.jsonl", "--queries", "queries.jsonl"]
 KINDS = {  # name of the output: a command, and what makes it another request
@@ -64,7 +64,7 @@ KINDS = {  # name of the output: a command, and what makes it another request
     "merged": (["merge", "--body", "dam", "--rem", "rem"], ["--query-prompt", "x"]),
     "ivf": (["index", "--vectors", "vectors", "--factory", "IVF4,Flat", "--threads", "1"], ["--seed", "7"]),
     "encoded": ([*ENCODED, "--chunk", "16", *F], ["--max-document-tokens", "20"]),
-    "lucene": (["index", "--lucene", "corpus.jsonl", "--threads", "1"], ["--language", "de"]),
+    "lucene": (["index", "--corpus", "corpus.jsonl", "--threads", "1"], ["--language", "de"]),
     "scores.jsonl": ([*SCORED, "--window", "40", *F], ["--title-separator", "  "]),
     "trained": (["train-contrastive", *TRAINED, "--dev-qrels", "qrels.tsv"], ["--seed", "7"]),
     "adapted": (

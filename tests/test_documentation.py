@@ -106,7 +106,7 @@ def test_what_counts_as_a_command():
     page = """Text with `drtools show FILE` in it.
 
     drtools encode --model a \\
-        --documents b -o c   # a remark
+        --corpus b -o c   # a remark
     {"_id": "1"}
 
 ```sh
@@ -122,7 +122,7 @@ make docs
 ```
 """
     assert [(number, stages(line)) for number, line in commands(page)] == [
-        (3, ([["drtools", "encode", "--model", "a", "--documents", "b", "-o", "c"]], None)),
+        (3, ([["drtools", "encode", "--model", "a", "--corpus", "b", "-o", "c"]], None)),
         (8, ([["drtools", "fuse", "a", "b"], ["head", "-3"]], "d")),
         (10, ([["make", "docs"]], None)),
     ]
@@ -130,7 +130,13 @@ make docs
     assert [block.caption for block in blocks(page)] == [None, None, "e.jsonl"] and [*blocks(page)][2].lines == [
         (16, '{"_id": "1"}')
     ]
-    for wrong in ("encode --documnets x ...", "encode --documents x", "encodes", "search --depth many x"):
+    for wrong in (
+        "encode --documnets x ...",
+        "encode --corpus x",
+        "encode --documents x ...",
+        "encodes",
+        "search --depth many x",
+    ):
         with pytest.raises((AssertionError, TyperException)):
             check(wrong.split())
 
@@ -150,6 +156,18 @@ def test_there_is_a_page_with_every_flag_of_every_tool():
         assert page.count("```{option} ") == len(command(name).params)
     assert "[mine-negatives](mine-negatives.md)" in made["tools/train-star"]
     assert re.search(r"```{option} --schedule <linear\|constant>\n.*`linear`\)\n```", made["tools/train-star"])
+
+
+def test_examples_and_benchmarks_have_no_former_names_of_flags():
+    lines = [
+        (path, line)
+        for path in [*(ROOT / "examples").rglob("*"), *(ROOT / "benchmarks").rglob("*")]
+        if path.is_file() and path.suffix in ("", ".mk", ".md", ".py", ".sh")
+        for line in read(path).replace("\\\n", "").splitlines()
+    ]
+    assert len(lines) > 1000
+    former = re.compile(r"\bindex\b.*--lucene|\bencode\b.*--documents\b")
+    assert [(path.name, line) for path, line in lines if former.search(line)] == []
 
 
 OTHERS_FLAGS = {"--help", "--help-all", "--nproc-per-node", "-c"}  # every tool's, torchrun's, trec_eval's

@@ -47,7 +47,7 @@ COMMANDS = {
         "encode",
         "--model",
         w.model,
-        "--documents",
+        "--corpus",
         w.corpus,
         "--chunk",
         "400",
@@ -133,7 +133,7 @@ def test_sigterm_saves_and_the_next_process_continues(larger, program, environme
 def test_an_encoding_goes_on_with_chunks_of_another_size(toy, encoder_folder, drtools, interrupt_at):
     from drtools.encoding.folder import FolderEncoding
 
-    words = ["encode", "--model", encoder_folder, "--documents", toy.corpus]
+    words = ["encode", "--model", encoder_folder, "--corpus", toy.corpus]
     assert drtools(*words, "-o", toy.folder / "whole").status == 0
     interrupt_at(FolderEncoding, "_encode", 3)
     assert drtools(*words, "--chunk", "16", "-o", toy.folder / "out").status == 130
@@ -156,7 +156,7 @@ def test_two_processes_on_one_output(larger, program, environment):
 
 
 def test_head_ends_a_pipe_in_silence(toy, encoder_folder, drtools, program, environment):
-    assert drtools("encode", "--model", encoder_folder, "--documents", toy.corpus, "-o", toy.folder / "v").status == 0
+    assert drtools("encode", "--model", encoder_folder, "--corpus", toy.corpus, "-o", toy.folder / "v").status == 0
     line = f"{program} search --quiet --vectors v --model {encoder_folder} --queries {toy.queries} | head -n 1"
     done = subprocess.run(["bash", "-c", line], env=environment, cwd=toy.folder, capture_output=True, text=True)
     assert done.stdout.count("\n") == 1 and done.stderr == ""
@@ -214,7 +214,7 @@ def test_a_full_disk_is_one_line(toy, program, environment):
         done = run_limited(program, ["fuse", run, run], environment, toy.folder, stdout=full)
     assert done.returncode == 1 and "No space left" in done.stderr and len(done.stderr.splitlines()) == 1
     write_jsonl(toy.folder / "big.jsonl", [{"_id": str(n), "text": "fox " * 500} for n in range(2000)])
-    done = run_limited(program, ["index", "--lucene", "big.jsonl", "-o", "out"], environment, toy.folder, megabytes=1)
+    done = run_limited(program, ["index", "--corpus", "big.jsonl", "-o", "out"], environment, toy.folder, megabytes=1)
     assert done.returncode == 1 and len(done.stderr.splitlines()) == 1 and "Traceback" not in done.stderr, done.stderr
     assert not (toy.folder / "out").exists()
 
@@ -234,8 +234,8 @@ def test_a_folder_that_may_not_be_written_is_one_line(toy, program, environment)
     if os.geteuid():
         (toy.folder / "closed").mkdir(mode=0o555)
     for words in (
-        ["index", "--lucene", toy.corpus, "-o", where],
-        ["encode", "--model", toy.folder, "--documents", toy.corpus, "-o", where],
+        ["index", "--corpus", toy.corpus, "-o", where],
+        ["encode", "--model", toy.folder, "--corpus", toy.corpus, "-o", where],
     ):
         done = run_limited(program, words, environment, toy.folder)
         assert done.returncode == 1 and str(where) in done.stderr and len(done.stderr.splitlines()) == 1, done.stderr

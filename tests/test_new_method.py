@@ -84,5 +84,5 @@ def test_a_method_is_its_home_and_its_tool(toy, encoder_folder, tmp_path):
     log = [json.loads(line) for line in (tmp_path / "hinge" / "training.jsonl").read_text().splitlines()]
     losses = [line["loss"] for line in log if "loss" in line]
     assert losses[-1] < losses[0] and all(0 <= line["within_margin"] <= 1 for line in log if "loss" in line)
-    run("encode", "--model", "hinge", "--documents", toy.corpus, "-o", "vectors")
+    run("encode", "--model", "hinge", "--corpus", toy.corpus, "-o", "vectors")
     assert len((tmp_path / "vectors" / "ids.txt").read_text().splitlines()) == 60

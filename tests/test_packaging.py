@@ -197,12 +197,12 @@ def runs_a_pipeline(installed: Installed) -> None:
     texts, judged = ["--corpus", "corpus.jsonl", "--queries", "queries.jsonl"], ["--qrels", "qrels.tsv"]
     training = [*texts, "--examples", "mined.jsonl", "--batch-queries", "4", "--steps", "2", "--lora-rank", "4"]
 
-    drtools("index", "--lucene", "corpus.jsonl", "-o", "bm25")
+    drtools("index", "--corpus", "corpus.jsonl", "-o", "bm25")
     drtools("search", "--index", "bm25", "--queries", "queries.jsonl", "-o", "bm25.run")
     drtools("mine-negatives", "--queries", "queries.jsonl", *judged, "--index", "bm25", "-o", "mined.jsonl")
     drtools("train-contrastive", "--model", "bert", "--pooling", "cls", *training, "-o", "trained")
     drtools("train-rem", "--model", "trained", "--adapter-size", "4", *training, "-o", "rem")
-    drtools("encode", "--body", "trained", "--rem", "rem", "--documents", "corpus.jsonl", "--pieces", "-o", "vectors")
+    drtools("encode", "--body", "trained", "--rem", "rem", "--corpus", "corpus.jsonl", "--pieces", "-o", "vectors")
     drtools("index", "--vectors", "vectors", "--factory", "Flat", "-o", "flat")
     drtools(
         "search", "--index", "flat", "--body", "trained", "--rem", "rem", "--queries", "queries.jsonl", "-o", "flat.run"

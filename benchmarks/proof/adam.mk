@@ -14,7 +14,7 @@ $(ADAM_DATA):
 $(ADAM)/body:
 	$(PYTHON) $(HERE)/make_body.py $(MODEL) --layers 3 -o $@
 $(ADAM)/bm25: | $(ADAM_DATA)
-	$(DRTOOLS) index --lucene $(ADAM_DATA)/corpus.jsonl.gz -o $@
+	$(DRTOOLS) index --corpus $(ADAM_DATA)/corpus.jsonl.gz -o $@
 $(ADAM)/rest.jsonl: | $(ADAM)/bm25
 	$(DRTOOLS) mine-negatives --index $(ADAM)/bm25 --queries $(ADAM_DATA)/queries.jsonl.gz --qrels $(ADAM_DATA)/qrels/rest.tsv --ranks 1-100 --negatives 30 --draw random -o $@
 $(ADAM)/start: | $(ADAM)/rest.jsonl $(ADAM)/body

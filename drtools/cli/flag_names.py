@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 
-from drtools.cli.tool_flags import Flag
+from drtools.cli.tool_flags import FORMER_NAMES, Flag
 from drtools.errors import names_in
 
 
@@ -14,6 +14,11 @@ def worded(text: str, flags: Mapping[str, str]) -> str:
 def usual_flag(name: str) -> str:
     """Return the flag of most parameters of a name."""
     return f"--{name.replace('_', '-')}"
+
+
+def recorded_flag(name: str) -> str:
+    """Return the flag of a parameter in a manifest, which may be one of an earlier version: `lucene` is `--corpus`."""
+    return FORMER_NAMES.get(usual_flag(name), usual_flag(name))
 
 
 def unusual_flags(flags: Iterable[Flag]) -> dict[str, str]:

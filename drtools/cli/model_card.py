@@ -18,7 +18,7 @@ USAGE = """\
 With drtools:
 
 ```
-drtools encode --model MODEL --documents corpus.jsonl.gz -o vectors
+drtools encode --model MODEL --corpus corpus.jsonl.gz -o vectors
 drtools index --vectors vectors --factory HNSW32 -o index
 drtools search --index index --model MODEL --queries queries.jsonl.gz -o model.run
 ```

@@ -89,11 +89,11 @@ class EncodeFlags:
     def check(self, sizes: PieceFlags) -> None:
         """Raise InputError for flags that do not go together."""
         if (self.documents is None) == (self.queries is None):
-            raise InputError("pass either --documents CORPUS or --queries QUERIES")
+            raise InputError("pass either --corpus CORPUS or --queries QUERIES")
         if self.only and self.queries is None:
-            raise InputError("--only is for --queries, not for --documents", remedy="leave it out")
+            raise InputError("--only is for --queries, not for --corpus", remedy="leave it out")
         if self.pieces and self.documents is None:
-            raise InputError("--pieces is for --documents, not for --queries", remedy="leave it out")
+            raise InputError("--pieces is for --corpus, not for --queries", remedy="leave it out")
         if self.allow_dropped is not None and not self.update:
             raise InputError("--allow-dropped needs --update", remedy="pass --update too, or leave --allow-dropped out")
         of_pieces = given_flags({"spans": self.spans}) + sizes.flags_given

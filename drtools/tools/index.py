@@ -89,11 +89,11 @@ class IndexFlags:
     def check_together(self) -> None:
         """Raise InputError for flags that do not go together."""
         if (self.lucene is None) == (self.vectors is None):
-            raise InputError("pass either --lucene CORPUS or --vectors VECTORS")
+            raise InputError("pass either --corpus CORPUS or --vectors VECTORS")
         if self.update and (self.lucene or self.train_sample or self.ef_construction):
             raise InputError(
                 "--update is for FAISS indexes and does not train",
-                remedy="leave --lucene, --train-sample and --ef-construction out, or leave --update out",
+                remedy="leave --corpus, --train-sample and --ef-construction out, or leave --update out",
             )
         if self.allow_dropped is not None and not self.update:
             raise InputError("--allow-dropped needs --update", remedy="pass --update too, or leave --allow-dropped out")
@@ -111,7 +111,7 @@ class IndexFlags:
         )
         if needless := of_faiss if self.lucene else of_lucene:
             raise InputError(
-                f"this is for {('FAISS indexes (--vectors)' if self.lucene else 'Lucene indexes (--lucene)')}",
+                f"this is for {('FAISS indexes (--vectors)' if self.lucene else 'Lucene indexes (--corpus)')}",
                 where=" and ".join(needless),
                 remedy="leave it out",
             )

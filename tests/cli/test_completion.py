@@ -121,14 +121,14 @@ def typed_in_bash(keys: str, folder: Path, environment: dict[str, str]) -> list[
 @pytest.mark.skipif(not shutil.which("bash"), reason="bash is not installed")
 def test_a_real_bash(tmp_path, environment):
     (tmp_path / "corpus of today.jsonl").touch()
-    line = typed_in_bash("drtools enc\t--precision=b\t--dty\tfloat3\t--documents corp\t", tmp_path, environment)
+    line = typed_in_bash("drtools enc\t--precision=b\t--dty\tfloat3\t--corpus corp\t", tmp_path, environment)
     assert line == [
         "drtools",
         "encode",
         "--precision=bf16",
         "--dtype",
         "float32",
-        "--documents",
+        "--corpus",
         "corpus of today.jsonl",
     ]
     assert typed_in_bash(f"{ROOT}/bin/encode --prec\tfp\t", tmp_path, environment) == [

@@ -119,7 +119,7 @@ def test_standard_input_and_output(toy, encoder_folder, drtools):
         "encode",
         "--model",
         encoder_folder,
-        "--documents",
+        "--corpus",
         "-",
         "--precision",
         "fp32",
@@ -128,9 +128,7 @@ def test_standard_input_and_output(toy, encoder_folder, drtools):
         stdin=corpus,
     )
     assert outcome.status == 0, outcome.err
-    drtools(
-        "encode", "--model", encoder_folder, "--documents", toy.corpus, "--precision", "fp32", "-o", toy.folder / "b"
-    )
+    drtools("encode", "--model", encoder_folder, "--corpus", toy.corpus, "--precision", "fp32", "-o", toy.folder / "b")
     assert (toy.folder / "a/vectors.npy").read_bytes() == (toy.folder / "b/vectors.npy").read_bytes()
     assert (
         "already done"
@@ -138,7 +136,7 @@ def test_standard_input_and_output(toy, encoder_folder, drtools):
             "encode",
             "--model",
             encoder_folder,
-            "--documents",
+            "--corpus",
             "-",
             "--precision",
             "fp32",
@@ -152,13 +150,13 @@ def test_standard_input_and_output(toy, encoder_folder, drtools):
     (toy.folder / "x.run").write_text(run)
     assert "20 judged queries" in drtools("eval", "--qrels", toy.qrels, "-", stdin=run.encode()).out
     refused = drtools(
-        "encode", "--model", encoder_folder, "--documents", "-", "-o", toy.folder / "c", stdin=b'{"_id": "a"}\n'
+        "encode", "--model", encoder_folder, "--corpus", "-", "-o", toy.folder / "c", stdin=b'{"_id": "a"}\n'
     )
     assert refused.status == 2 and "standard input:1" in refused.err
 
 
 def test_rm3_and_chinese_from_the_command_line(toy, drtools):
-    assert drtools("index", "--lucene", toy.corpus, "--document-vectors", "-o", toy.folder / "rm3").status == 0
+    assert drtools("index", "--corpus", toy.corpus, "--document-vectors", "-o", toy.folder / "rm3").status == 0
     plain = drtools("search", "--index", toy.folder / "rm3", "--queries", toy.queries, "--depth", "20").out
     assert (
         drtools("search", "--index", toy.folder / "rm3", "--queries", toy.queries, "--depth", "20", "--rm3").out
@@ -168,7 +166,7 @@ def test_rm3_and_chinese_from_the_command_line(toy, drtools):
     chinese.write_text(
         '{"_id": "a", "text": "感冒了应该多喝水"}\n{"_id": "b", "text": "头痛可以吃什么药"}\n', encoding="utf-8"
     )
-    assert drtools("index", "--lucene", chinese, "--language", "zh", "-o", toy.folder / "zh").status == 0
+    assert drtools("index", "--corpus", chinese, "--language", "zh", "-o", toy.folder / "zh").status == 0
     assert drtools("search", "--index", toy.folder / "zh", "--depth", "1", "我头痛").out.split()[2] == "b"
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -15,9 +16,10 @@ import numpy as np
 import pytest
 from conftest import Toy
 
-from drtools.cli.commands import command
+from drtools.cli.commands import command, flat_parameters, tool_module
 from drtools.cli.main import main, tool_names
 from drtools.cli.show.lineage import ancestors
+from drtools.cli.tool_flags import FORMER_NAMES, flags_of
 
 SEARCH = ("search", "--vectors", "{vectors}", "--depth", "5", "--precision", "fp32")
 
@@ -33,7 +35,7 @@ def made(encoder_folder, tmp_path_factory):
     vectors, queries = str(toy.folder / "vectors"), ["--queries", toy.queries]
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DRTOOLS_CACHE", str(tmp_path_factory.mktemp("made-cache")))
-        main(["encode", "--model", encoder_folder, "--documents", toy.corpus, "--precision", "fp32", "-o", vectors])
+        main(["encode", "--model", encoder_folder, "--corpus", toy.corpus, "--precision", "fp32", "-o", vectors])
         search = ["search", "--vectors", vectors, *queries, "--precision", "fp32", "--depth"]
         main([*search, "9", "-o", str(toy.folder / "a.run")])
         main([*search, "5", "-o", str(toy.folder / "b.run")])
@@ -66,9 +68,9 @@ class Pipes:
 
 # every flag that takes a file stands in one of them, in [ ] what becomes a pipe
 COMMANDS = {
-    "encode documents": "encode --model {model} --documents [{corpus}] --precision fp32",
+    "encode documents": "encode --model {model} --corpus [{corpus}] --precision fp32",
     "encode queries": "encode --model {model} --queries [{queries}] --only [{qrels}] --precision fp32",
-    "index": "index --lucene [{corpus}]",
+    "index": "index --corpus [{corpus}]",
     "search": "search --vectors {vectors} --queries [{queries}] --only [{qrels}] --depth 5 --precision fp32",
     "re-rank": "search --rerank [{run}] --corpus [{corpus}] --model {model} --queries [{queries}] --precision fp32",
     "mine from a run": "mine-negatives --queries [{queries}] --qrels [{qrels}] --run [{run}] --negatives 3",
@@ -191,7 +193,7 @@ def test_the_shell_s_process_substitution(world, environment):
 def test_a_corpus_that_was_a_pipe_is_not_opened_by_a_later_search(world, drtools, tmp_path, monkeypatch):
     """The name of the pipe may by then be that of another one, which would be waited for."""
     pipe = Pipes(tmp_path).of(world["corpus"])
-    encode = ("encode", "--model", world["model"], "--documents", pipe, "--precision", "fp32", "-o", tmp_path / "v")
+    encode = ("encode", "--model", world["model"], "--corpus", pipe, "--precision", "fp32", "-o", tmp_path / "v")
     assert drtools(*encode).status == 0
     started = time.monotonic()
     outcome = drtools("search", "--vectors", tmp_path / "v", "--precision", "fp32", "hammer")
@@ -202,7 +204,7 @@ def test_a_corpus_that_was_a_pipe_is_not_opened_by_a_later_search(world, drtools
 def test_a_search_shows_no_texts_of_a_corpus_that_has_changed(world, drtools, tmp_path):
     search = ("search", "--vectors", tmp_path / "v", "--precision", "fp32", "--depth", "1", "hammer")
     corpus = Path(world["corpus"])
-    encode = ("encode", "--model", world["model"], "--documents", corpus, "--precision", "fp32", "-o", tmp_path / "v")
+    encode = ("encode", "--model", world["model"], "--corpus", corpus, "--precision", "fp32", "-o", tmp_path / "v")
     assert drtools(*encode).status == 0
     assert len(drtools(*search).out.splitlines()) == 2
     corpus.write_text(corpus.read_text().replace("salmon", "badger"))
@@ -228,6 +230,59 @@ def test_a_flag_of_one_value_given_twice_is_refused(world, drtools, words, flag)
 def test_both_names_of_a_flag_are_one_flag(world, drtools, tmp_path):
     outcome = drtools("fuse", world["run"], world["second"], "-o", tmp_path / "x", "--output", tmp_path / "y")
     assert outcome.status == 2 and "--output was given 2 times" in outcome.err and not (tmp_path / "y").exists()
+
+
+FORMER = {
+    "encode": ["--model", "{model}", "--documents", "{corpus}", "--precision", "fp32"],
+    "index": ["--lucene", "{corpus}"],
+}
+
+
+@pytest.mark.parametrize("tool", ["encode", pytest.param("index", marks=pytest.mark.slow)])
+def test_a_former_name_of_a_flag_still_works_and_is_the_same_request(world, drtools, tmp_path, tool):
+    former = [word.format(**world) for word in FORMER[tool]]
+    now = [FORMER_NAMES.get(word, word) for word in former]
+    assert former != now
+    assert drtools(tool, *former, "-o", tmp_path / "out").status == 0
+    for words in (now, former):
+        assert "already done, by this same request" in drtools(tool, *words, "-o", tmp_path / "out").err
+    both = drtools(tool, *former, "--corpus", world["corpus"], "-o", tmp_path / "other")
+    assert both.status == 2 and "--corpus was given 2 times" in both.err
+    missing = drtools(tool, *(word.replace(world["corpus"], "missing") for word in former), "-o", tmp_path / "other")
+    assert missing.status == 2 and "missing: no such file or folder (--corpus)" in missing.err
+
+
+def test_a_flag_with_another_name_than_its_parameter_is_named_as_it_is_typed(world, drtools, tmp_path):
+    adapt = ("mlm-adapt", "--model", world["model"], "--corpus", world["corpus"], "--head-steps", "1", "--steps", "1")
+    assert drtools(*adapt, "--batch-documents", "2", "-o", tmp_path / "out").status == 0
+    outcome = drtools(*adapt, "--batch-documents", "4", "-o", tmp_path / "out")
+    assert outcome.status == 2 and "--batch-documents" in outcome.err and "--batch-queries" not in outcome.err
+
+
+# flags that mean the same in every tool: whether their value is a model, and a word of their help
+ONE_MEANING = {
+    "--corpus": (False, "corpus"),
+    "--queries": (False, "quer"),
+    "--qrels": (False, "qrels|judgements"),
+    "--run": (False, "run"),
+    "--model": (True, "encoder|model"),
+    "--vectors": (False, "vectors|npy"),
+    "--index": (False, "index"),
+}
+
+
+@pytest.mark.parametrize("name", ONE_MEANING)
+def test_a_flag_means_the_same_in_every_tool(name):
+    is_model, word = ONE_MEANING[name]
+    found = [
+        (tool, flag)
+        for tool in tool_names()
+        for flag in flags_of(flat_parameters(tool_module(tool).main)[0])
+        if name in flag.names
+    ]
+    assert len(found) > 1
+    for tool, flag in found:
+        assert flag.is_input and flag.is_model == is_model and re.search(word, flag.help), tool
 
 
 def test_flags_that_may_be_repeated_still_may(world, drtools, tmp_path):
@@ -261,7 +316,7 @@ def test_a_folder_that_is_there_already_is_no_name_of_an_output(world, drtools, 
     before = sorted(os.listdir(tmp_path))
     commands = {
         "fuse": ["fuse", world["run"], world["second"]],
-        "encode": ["encode", "--model", world["model"], "--documents", world["corpus"]],
+        "encode": ["encode", "--model", world["model"], "--corpus", world["corpus"]],
     }
     for more in ([], ["--overwrite"], ["--renew"]):
         outcome = drtools(*commands[tool], "-o", output, *more)
@@ -321,7 +376,7 @@ def test_a_device_or_a_pipe_gets_the_data_of_a_file(world, drtools, tmp_path):
         assert read.result() == drtools(*fuse).out != ""
     assert drtools(*fuse, "-o", "/dev/null", "--overwrite").status == 0
     assert Path("/dev/null").is_char_device() and pipe.is_fifo()
-    encode = ("encode", "--model", world["model"], "--documents", world["corpus"], "-o", "/dev/null", "--overwrite")
+    encode = ("encode", "--model", world["model"], "--corpus", world["corpus"], "-o", "/dev/null", "--overwrite")
     outcome = drtools(*encode)
     assert outcome.status == 2 and "/dev/null: found a device or a pipe, expected the name of a folder" in outcome.err
 

@@ -14,7 +14,7 @@ def made(toy, encoder_folder, drtools, monkeypatch):
     """A chain as a user makes it, by relative names: vectors, index, run, examples."""
     monkeypatch.chdir(toy.folder)
     for command in (
-        f"encode --model {encoder_folder} --documents corpus.jsonl --precision fp32 -o vectors",
+        f"encode --model {encoder_folder} --corpus corpus.jsonl --precision fp32 -o vectors",
         "index --vectors vectors -o index",
         "search --index index --queries queries.jsonl --depth 4 -o a.run",
         "mine-negatives --run a.run --queries queries.jsonl --qrels qrels.tsv --ranks 1-4 -o mined.jsonl",
@@ -33,7 +33,7 @@ def test_the_tree_leads_back_to_the_corpus_from_anywhere(made, drtools, monkeypa
         "--index index",
         "--vectors vectors",
         next(line.strip().split(":")[0] for line in tree if "--model" in line),
-        "--documents corpus.jsonl",
+        "--corpus corpus.jsonl",
         "--queries queries.jsonl",
     ]
     depths = [(len(line) - len(line.lstrip())) // 2 for line in tree]
@@ -111,7 +111,7 @@ def test_vectors_and_indexes(made, drtools):
     assert f"{lengths.min():.4f} to {lengths.max():.4f}" in out
     out = drtools("show", "index").out
     assert "FAISS Flat: FlatIP, 60 vectors of 32 dimensions" in out and "d1  " in out
-    drtools("index", "--lucene", "corpus.jsonl", "-o", "bm25")
+    drtools("index", "--corpus", "corpus.jsonl", "-o", "bm25")
     assert "Lucene, 60 documents (0 empty ones left out), analyzer en" in drtools("show", "bm25").out
 
 
@@ -168,7 +168,7 @@ def test_files_that_nobody_here_made_manifests_and_releases(made, drtools):
     out = drtools("show", "live").out
     assert "  00001-" in out and "* 00002-" in out
     out = drtools("show", "live.versions/" + sorted(path.name for path in Path("live.versions").iterdir())[0]).out
-    assert "index: faiss by index" in out and "--documents corpus.jsonl" in out and "see above" in out
+    assert "index: faiss by index" in out and "--corpus corpus.jsonl" in out and "see above" in out
 
 
 @pytest.mark.parametrize(

@@ -87,7 +87,7 @@ def test_no_live_line_where_none_can_be_drawn(environment, more):
 
 @pytest.mark.slow
 def test_data_on_the_terminal_are_not_mixed_with_a_live_line(toy, drtools, environment):
-    drtools("index", "--lucene", toy.corpus, "-o", toy.folder / "bm25")
+    drtools("index", "--corpus", toy.corpus, "-o", toy.folder / "bm25")
     words = [
         sys.executable,
         "-m",
@@ -127,7 +127,7 @@ def test_an_interrupted_tool_says_so(toy, encoder_folder, drtools, interrupt_at)
     from drtools.encoding import folder
 
     interrupt_at(folder.FolderEncoding, "_encode", 1)
-    outcome = drtools("encode", "--model", encoder_folder, "--documents", toy.corpus, "-o", toy.folder / "out")
+    outcome = drtools("encode", "--model", encoder_folder, "--corpus", toy.corpus, "-o", toy.folder / "out")
     assert outcome.status == 130 and "stopped; the same command again continues" in outcome.err
 
 

@@ -64,7 +64,7 @@ def both_ways(drtools, twice, tmp_path, *words):
     ids=["texts", "pieces"],
 )
 def test_vectors_are_those_of_one(toy, encoder_folder, drtools, twice, tmp_path, pieces):
-    words = ["encode", "--model", encoder_folder, "--documents", toy.corpus, "--batch-tokens", 64, *pieces]
+    words = ["encode", "--model", encoder_folder, "--corpus", toy.corpus, "--batch-tokens", 64, *pieces]
     several, one = both_ways(drtools, twice, tmp_path, *words)
     for name in ("vectors.npy", "texts.npy", *(["pieces.npy", "piece_starts.npy"] if pieces else [])):
         assert np.load(several / name).tobytes() == np.load(one / name).tobytes(), name
@@ -137,7 +137,7 @@ def test_a_lexical_encoder_takes_one(toy, drtools, twice, tmp_path):
         "encode",
         "--model",
         tmp_path / "lexical",
-        "--documents",
+        "--corpus",
         toy.corpus,
         "--device",
         "cuda:all",
@@ -152,7 +152,7 @@ def test_a_plan_counts_all_of_them(toy, encoder_folder, drtools, twice, tmp_path
         "encode",
         "--model",
         encoder_folder,
-        "--documents",
+        "--corpus",
         toy.corpus,
         "--threads",
         2,
@@ -180,7 +180,7 @@ def test_an_error_on_one_ends_the_work(toy, encoder_folder, drtools, twice, monk
         "encode",
         "--model",
         encoder_folder,
-        "--documents",
+        "--corpus",
         toy.corpus,
         "--batch-tokens",
         64,

@@ -228,8 +228,8 @@ def sources(drtools, folder, encoder_folder):
     corpus = folder / "corpus.jsonl"
     fp32 = ("--precision", "fp32")
     for words in (
-        ["index", "--lucene", corpus, "-o", folder / "bm25"],
-        ["encode", "--model", encoder_folder, "--documents", corpus, *fp32, "-o", folder / "vectors"],
+        ["index", "--corpus", corpus, "-o", folder / "bm25"],
+        ["encode", "--model", encoder_folder, "--corpus", corpus, *fp32, "-o", folder / "vectors"],
         ["index", "--vectors", folder / "vectors", "-o", folder / "faiss"],
         ["search", "--index", folder / "bm25", "--queries", folder / "queries.jsonl", "-o", folder / "bm25.run"],
     ):

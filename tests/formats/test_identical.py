@@ -103,8 +103,8 @@ def searched(tmp_path, encoder_folder, drtools):
     fp32 = ["--precision", "fp32"]
     model = ["--model", encoder_folder, *fp32]
     for command in (
-        ["index", "--lucene", corpus, "-o", tmp_path / "bm25"],
-        ["encode", *model, "--documents", corpus, "--pieces", "--spans", "mean", "-o", tmp_path / "vectors"],
+        ["index", "--corpus", corpus, "-o", tmp_path / "bm25"],
+        ["encode", *model, "--corpus", corpus, "--pieces", "--spans", "mean", "-o", tmp_path / "vectors"],
         ["index", "--vectors", tmp_path / "vectors", "-o", tmp_path / "faiss"],
         ["search", "--index", tmp_path / "bm25", "--queries", queries, "-o", tmp_path / "bm25.run"],
     ):

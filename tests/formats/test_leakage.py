@@ -128,7 +128,7 @@ def test_a_training_reports_dev_queries_that_it_trains_on(split, encoder_folder,
     words = ["--model", encoder_folder]
     if tool == "train-adore":
         made = split.folder / "vectors"
-        encode = ["encode", "--model", encoder_folder, "--documents", split.corpus, "--precision", "fp32", "-o", made]
+        encode = ["encode", "--model", encoder_folder, "--corpus", split.corpus, "--precision", "fp32", "-o", made]
         assert drtools(*encode).status == 0
         words += ["--vectors", made, "--qrels", split.folder / "train.tsv"]
     else:
@@ -185,7 +185,7 @@ def test_eval_reports_test_queries_that_were_trained_on(split, drtools):
 
 
 def test_eval_compares_with_queries_alone_and_knows_what_a_run_was_made_of(split, encoder_folder, drtools):
-    encode = ["--model", encoder_folder, "--documents", split.corpus, "--precision", "fp32"]
+    encode = ["--model", encoder_folder, "--corpus", split.corpus, "--precision", "fp32"]
     assert drtools("encode", *encode, "-o", split.folder / "vectors").status == 0
     search = ["--vectors", split.folder / "vectors", "--queries", split.queries, "--only", split.folder / "dev.tsv"]
     assert drtools("search", *search, "--precision", "fp32", "-o", split.folder / "a.run").status == 0
@@ -206,7 +206,7 @@ def trained_and_searched(split, encoder_folder, drtools):
     short = ["--steps", 1, "--batch-queries", 4, *fp32, "--queries", split.queries]
     for command in (
         ["train-contrastive", *words, *short, "-o", folder / "model"],
-        ["encode", "--model", folder / "model", "--documents", split.corpus, *fp32, "-o", folder / "vectors"],
+        ["encode", "--model", folder / "model", "--corpus", split.corpus, *fp32, "-o", folder / "vectors"],
         ["index", "--vectors", folder / "vectors", "-o", folder / "faiss"],
         ["search", "--index", folder / "faiss", "--queries", split.queries, *fp32, "-o", folder / "a.run"],
     ):

@@ -112,7 +112,7 @@ def test_a_text_of_full_length_encodes_and_one_more_token_is_cut_or_refused(writ
     )
     with pytest.raises(SystemExit) as ended:
         run(
-            *("encode", "--model", folder, "--documents", toy.corpus, "-o", toy.folder / "vectors"),
+            *("encode", "--model", folder, "--corpus", toy.corpus, "-o", toy.folder / "vectors"),
             *("--max-document-tokens", longest + 1),
         )
     assert ended.value.code == 2 and f"this body has {longest} positions" in capsys.readouterr().err

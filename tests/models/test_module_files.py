@@ -257,7 +257,7 @@ def test_another_comparison_than_searches_make_is_reported(plain, name, toy, cap
         name == "cosine"
     )
     with pytest.raises(SystemExit) as ended:
-        main(f"encode --model {plain} --documents {toy.corpus} --strict -o {toy.folder / 'vectors'}".split())
+        main(f"encode --model {plain} --corpus {toy.corpus} --strict -o {toy.folder / 'vectors'}".split())
     assert ended.value.code == 2
     capsys.readouterr()
     add_module(plain, "Normalize", {})
@@ -356,7 +356,7 @@ def test_of_a_whole_t5_the_encoder_is_taken(bert, tmp_path):
 
 @pytest.mark.parametrize("flag", ["--max-document-tokens", "--max-query-tokens"])
 def test_a_length_of_special_tokens_alone_is_refused(plain, toy, capsys, flag):
-    kind, texts = ("--documents", toy.corpus) if "document" in flag else ("--queries", toy.queries)
+    kind, texts = ("--corpus", toy.corpus) if "document" in flag else ("--queries", toy.queries)
     for length, code in ((2, 2), (3, None)):
         words = ["encode", "--model", str(plain), kind, texts, flag, str(length), "-o", str(toy.folder / "vectors")]
         if code is None:

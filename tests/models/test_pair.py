@@ -113,7 +113,7 @@ def test_halves_of_different_dimensions_are_refused(encoder_folder, bert):
 
 def test_encode_takes_the_half_of_its_side(drtools, toy, pair_folder):
     pair = load_encoder(str(pair_folder))
-    for flag, name, side in (("--documents", toy.corpus, "document"), ("--queries", toy.queries, "query")):
+    for flag, name, side in (("--corpus", toy.corpus, "document"), ("--queries", toy.queries, "query")):
         folder = toy.folder / side
         assert drtools("encode", "--model", pair_folder, flag, name, "-o", folder, *ANY).status == 0
         records = [json.loads(line) for line in Path(name).read_text().splitlines()]
@@ -127,7 +127,7 @@ def test_encode_takes_the_half_of_its_side(drtools, toy, pair_folder):
 def test_search_and_rerank_use_both_halves(drtools, toy, pair_folder):
     pair = load_encoder(str(pair_folder))
     assert (
-        drtools("encode", "--model", pair_folder, "--documents", toy.corpus, "-o", toy.folder / "vectors", *ANY).status
+        drtools("encode", "--model", pair_folder, "--corpus", toy.corpus, "-o", toy.folder / "vectors", *ANY).status
         == 0
     )
     texts = [json.loads(line)["text"] for line in Path(toy.queries).read_text().splitlines()]
@@ -163,11 +163,11 @@ def test_search_and_rerank_use_both_halves(drtools, toy, pair_folder):
 
 def test_the_other_half_is_refused(drtools, toy, pair_folder, encoder_folder):
     assert (
-        drtools("encode", "--model", pair_folder, "--documents", toy.corpus, "-o", toy.folder / "vectors", *ANY).status
+        drtools("encode", "--model", pair_folder, "--corpus", toy.corpus, "-o", toy.folder / "vectors", *ANY).status
         == 0
     )
     wrong = drtools(
-        "encode", "--model", pair_folder / "query", "--documents", toy.corpus, "-o", toy.folder / "wrong", *ANY
+        "encode", "--model", pair_folder / "query", "--corpus", toy.corpus, "-o", toy.folder / "wrong", *ANY
     )
     assert wrong.status == 2 and "an encoder only for queries" in wrong.err
     wrong = drtools(

@@ -69,7 +69,7 @@ def test_ids_beyond_the_embeddings_are_refused_with_their_numbers(bert, tmp_path
     tokenizer.add_special_tokens({"pad_token": "<new_pad>"})
     folder = write_model(tmp_path / "model", make_body("bert", rows), tokenizer)
     with pytest.raises(SystemExit) as ended:
-        main(f"encode --model {folder} --documents {toy.corpus} -o {toy.folder / 'vectors'}".split())
+        main(f"encode --model {folder} --corpus {toy.corpus} -o {toy.folder / 'vectors'}".split())
     said = capsys.readouterr().err
     assert ended.value.code == 2 and f"ids up to {rows} ('<new_pad>'), but its embeddings have {rows} rows" in said
 

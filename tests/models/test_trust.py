@@ -60,7 +60,7 @@ def test_a_kernel_in_a_config_is_refused_by_name(model, kernels, drtools, toy, a
     with pytest.raises(InputError, match=r"_implementation '(someone|kernels-community)/.*trust_remote_code"):
         load_encoder(str(model))
     assert not kernels
-    outcome = drtools("encode", "--model", model, "--documents", toy.corpus, "-o", toy.folder / "v")
+    outcome = drtools("encode", "--model", model, "--corpus", toy.corpus, "-o", toy.folder / "v")
     assert outcome.status == 2 and outcome.err.count("\n") == 1 and "pass --trust-remote-code" in outcome.err
 
 

@@ -185,7 +185,7 @@ def test_a_classifier_that_is_not_used_is_reported(rankers, toy, capsys):
     assert text.endswith("its classifier (classifier.bias, classifier.weight) is not used")
     with pytest.raises(SystemExit) as ended:
         main(
-            f"encode --model {rankers['bert']} --pooling cls --documents {toy.corpus} --strict "
+            f"encode --model {rankers['bert']} --pooling cls --corpus {toy.corpus} --strict "
             f"-o {toy.folder / 'vectors'}".split()
         )
     assert ended.value.code == 2 and "its classifier" in capsys.readouterr().err

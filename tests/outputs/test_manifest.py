@@ -149,7 +149,7 @@ def test_a_corpus_that_is_written_while_it_is_read_is_refused(tmp_path, cache, m
 
 
 def encode(toy, model, out="out"):
-    return ("encode", "--model", model, "--documents", toy.corpus, "--precision", "fp32", "-o", toy.folder / out)
+    return ("encode", "--model", model, "--corpus", toy.corpus, "--precision", "fp32", "-o", toy.folder / out)
 
 
 @CHANGES

@@ -184,7 +184,7 @@ def test_a_damaged_file_is_not_already_done_and_not_read(folder, drtools, tmp_pa
 
 def test_a_line_more_among_the_ids_is_noticed(toy, encoder_folder, drtools):
     vectors = toy.folder / "vectors"
-    assert drtools("encode", "--model", encoder_folder, "--documents", toy.corpus, "-o", vectors).status == 0
+    assert drtools("encode", "--model", encoder_folder, "--corpus", toy.corpus, "-o", vectors).status == 0
     index = toy.folder / "index"
     assert drtools("index", "--vectors", vectors, "-o", index).status == 0
     for place, flag in ((vectors, "--vectors"), (index, "--index")):
@@ -227,7 +227,7 @@ def test_equal_work_has_equal_fingerprints(toy, encoder_folder, drtools):
     for out in ("one", "two"):
         trained = drtools("train-contrastive", *words, "--steps", 12, "--batch-queries", 4, "-o", toy.folder / out)
         assert trained.status == 0, trained.err
-        assert drtools("index", "--lucene", toy.corpus, "-o", toy.folder / f"{out}-lucene").status == 0
+        assert drtools("index", "--corpus", toy.corpus, "-o", toy.folder / f"{out}-lucene").status == 0
     for kind in ("", "-lucene"):
         one, two = (manifest.read(toy.folder / f"{out}{kind}") for out in ("one", "two"))
         assert one["fingerprint"] == two["fingerprint"]
@@ -237,7 +237,7 @@ def test_equal_work_has_equal_fingerprints(toy, encoder_folder, drtools):
 
 def test_publishing_removes_nothing_of_others(toy, encoder_folder, drtools):
     made = toy.folder / "vectors"
-    assert drtools("encode", "--model", encoder_folder, "--documents", toy.corpus, "-o", made).status == 0
+    assert drtools("encode", "--model", encoder_folder, "--corpus", toy.corpus, "-o", made).status == 0
     (toy.folder / "live.new").write_text("mine")
     (toy.folder / "live.versions/notes.partial").mkdir(parents=True)
     assert drtools("publish", made, toy.folder / "live").status == 0

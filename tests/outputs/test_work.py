@@ -227,7 +227,7 @@ def test_another_programs_manifest_is_no_leave_to_replace_a_folder(toy, encoder_
     out = tmp_path / "web"
     out.mkdir()
     (out / "thesis.tex").write_text("years of work")
-    words = ["encode", "--model", encoder_folder, "--documents", toy.corpus, "-o", out]
+    words = ["encode", "--model", encoder_folder, "--corpus", toy.corpus, "-o", out]
     for record in ('{"name": "an app"}', '{"request": {}, "fingerprint": "x"}', "no json"):
         (out / "manifest.json").write_text(record)
         for more in ([], ["--overwrite"], ["--renew"]):
@@ -247,7 +247,7 @@ def test_a_folder_of_others_and_a_link_do_not_stand_in_the_way_of_a_name(toy, en
     (tmp_path / "big").mkdir()
     (tmp_path / "small").mkdir()
     (tmp_path / "small/v").symlink_to(tmp_path / "big/v")
-    words = ["encode", "--model", encoder_folder, "--documents", toy.corpus, "-o", tmp_path / "small/v"]
+    words = ["encode", "--model", encoder_folder, "--corpus", toy.corpus, "-o", tmp_path / "small/v"]
     assert drtools(*words).status == 0
     for seed in range(2):
         left = tmp_path / "big/v.replaced"
@@ -294,9 +294,9 @@ def test_a_file_that_lacks_only_its_name_gets_it(tmp_path, drtools, monkeypatch,
 def test_what_is_one_processs_work_is_refused_to_several(toy, encoder_folder, drtools, monkeypatch, tmp_path, words):
     monkeypatch.setenv("WORLD_SIZE", "2")
     more = {
-        "encode": ["--model", encoder_folder, "--documents", toy.corpus, "-o", tmp_path / "v"],
+        "encode": ["--model", encoder_folder, "--corpus", toy.corpus, "-o", tmp_path / "v"],
         "eval": ["--qrels", toy.qrels, "x.run"],
-        "index": ["--lucene", toy.corpus, "-o", tmp_path / "v"],
+        "index": ["--corpus", toy.corpus, "-o", tmp_path / "v"],
     }
     outcome = drtools(*words, *more[words[0]])
     assert (
@@ -344,7 +344,7 @@ def test_a_file_takes_no_folders_work_and_nothing_of_others_for_its_own(tmp_path
 
 
 def test_what_was_published_is_not_written_to(toy, encoder_folder, drtools, tmp_path):
-    words = ["encode", "--model", encoder_folder, "--documents", toy.corpus, "-o"]
+    words = ["encode", "--model", encoder_folder, "--corpus", toy.corpus, "-o"]
     assert (
         drtools(*words, tmp_path / "v").status == 0
         and drtools("publish", tmp_path / "v", tmp_path / "live").status == 0

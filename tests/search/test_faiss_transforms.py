@@ -226,7 +226,7 @@ def test_an_index_of_0_1_0_is_updated_with_the_transform_that_it_has(vectors, qu
 
 def test_the_tools_say_that_an_index_of_0_1_0_is_centred(toy, encoder_folder, drtools):
     folder, found = toy.folder, {}
-    encode = ("encode", "--model", encoder_folder, "--precision", "fp32", "--documents", toy.corpus)
+    encode = ("encode", "--model", encoder_folder, "--precision", "fp32", "--corpus", toy.corpus)
     assert drtools(*encode, "-o", folder / "vectors").status == 0
     index = ("index", "--vectors", folder / "vectors", "--factory", "PCA8,Flat", "-o", folder / "index")
     outcome = drtools(*index, "--check", "--strict")

@@ -235,7 +235,7 @@ def is_running(process: str) -> bool:
 def test_the_tool_refuses_before_any_work(toy, encoder_folder, drtools):
     vectors, index = toy.folder / "vectors", toy.folder / "index"
     write_jsonl(toy.folder / "few.jsonl", toy.documents[:20])
-    assert drtools("encode", "--model", encoder_folder, "--documents", toy.corpus, "-o", vectors).status == 0
+    assert drtools("encode", "--model", encoder_folder, "--corpus", toy.corpus, "-o", vectors).status == 0
     for factory, words in (
         ("RR0,Flat", "FAISS crashed (SIG"),
         ("IDMap,Flat", "documents are found by their row; leave it out"),

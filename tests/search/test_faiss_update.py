@@ -131,7 +131,7 @@ def indexed(toy, encoder_folder, drtools):
                 encoder_folder,
                 "--precision",
                 "fp32",
-                "--documents",
+                "--corpus",
                 corpus,
                 "-o",
                 toy.folder / name,
@@ -186,20 +186,20 @@ def test_the_tool_updates_a_flat_index_to_the_full_one(indexed, drtools):
 
 def test_the_tool_refuses_what_it_cannot_update(indexed, encoder_folder, bert, drtools):
     folder = indexed.folder
-    drtools("encode", "--model", bert, "--pooling", "cls", "--documents", indexed.later, "-o", folder / "others")
+    drtools("encode", "--model", bert, "--pooling", "cls", "--corpus", indexed.later, "-o", folder / "others")
     shutil.copytree(folder / "old", folder / "older")
     (folder / "older" / "digests.npy").unlink()
     record = json.loads((folder / "older" / "manifest.json").read_text())
     record["files"].pop("digests.npy")
     (folder / "older" / "manifest.json").write_text(json.dumps(record))
-    drtools("index", "--lucene", indexed.corpus, "-o", folder / "bm25")
+    drtools("index", "--corpus", indexed.corpus, "-o", folder / "bm25")
     update = ["index", "-o", folder / "new", "--update"]
     for words, expected in (
         ([folder / "old", "--vectors", folder / "others"], "made from vectors of another encoder"),
         ([folder / "older", "--vectors", folder / "v2"], "has no digests.npy"),
         ([folder / "bm25", "--vectors", folder / "v2"], "found lucene, expected a FAISS index"),
         ([folder / "old", "--vectors", folder / "v2", "--factory", "HNSW16"], "its --factory is Flat, not HNSW16"),
-        ([folder / "old", "--lucene", indexed.later], "--update is for FAISS indexes"),
+        ([folder / "old", "--corpus", indexed.later], "--update is for FAISS indexes"),
         ([folder / "old", "--vectors", folder / "v2", "--train-sample", "9"], "--update is for FAISS indexes"),
     ):
         outcome = drtools(*update, *words)
@@ -215,7 +215,7 @@ def test_the_tool_drops_a_tenth_and_counts_it(indexed, encoder_folder, drtools):
     strict = drtools(*update, folder / "v2", "--overwrite", "--strict")
     assert strict.status == 2 and "2 of its 60 documents are not in" in strict.err, strict.err
     delivery = write_jsonl(folder / "delivery.jsonl", [*indexed.documents[:9], {"_id": "new", "text": "lynx"}])
-    encode = ["encode", "--model", encoder_folder, "--precision", "fp32", "--documents", delivery]
+    encode = ["encode", "--model", encoder_folder, "--precision", "fp32", "--corpus", delivery]
     assert drtools(*encode, "-o", folder / "few").status == 0
     update[4] = folder / "newer"
     for more in ([], ["--dry-run"], ["--allow-dropped", "0.8"]):

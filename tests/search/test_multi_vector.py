@@ -28,7 +28,7 @@ def encoded(toy, bert, drtools, tmp_path):
         "encode",
         "--model",
         model,
-        "--documents",
+        "--corpus",
         toy.corpus,
         "--pieces",
         *SIZE_FLAGS,
@@ -220,7 +220,7 @@ def test_the_best_of_each_level_by_a_loop(tmp_path):
 
 def test_what_cannot_be_meant_is_refused(toy, encoded, drtools, encoder_folder, tmp_path):
     _, folder, _ = encoded
-    assert drtools("encode", "--model", encoder_folder, "--documents", toy.corpus, "-o", tmp_path / "plain").status == 0
+    assert drtools("encode", "--model", encoder_folder, "--corpus", toy.corpus, "-o", tmp_path / "plain").status == 0
     search = ["search", "--queries", toy.queries, "-o", tmp_path / "run"]
     for words, more in (
         ("no vectors of pieces", ["--vectors", tmp_path / "plain", "--model", encoder_folder, "--multi-vector"]),
@@ -242,7 +242,7 @@ def test_what_cannot_be_meant_is_refused(toy, encoded, drtools, encoder_folder, 
         ("nDCG@ten", ["--vectors", folder, "--multi-vector", "--tune", toy.qrels, "--tune-measure", "nDCG@ten"]),
         ("--rescore: this needs --multi-vector", ["--vectors", folder, "--rescore", "5"]),
         ("use --pooling cls, or --spans mean", None),
-        ("--pieces is for --documents", []),
+        ("--pieces is for --corpus", []),
     ):
         outcome = (
             drtools(*search, *more)
@@ -251,7 +251,7 @@ def test_what_cannot_be_meant_is_refused(toy, encoded, drtools, encoder_folder, 
                 "encode",
                 "--model",
                 encoder_folder,
-                *(["--documents", toy.corpus] if more is None else ["--queries", toy.queries]),
+                *(["--corpus", toy.corpus] if more is None else ["--queries", toy.queries]),
                 "--pieces",
                 "-o",
                 tmp_path / "x",

@@ -29,7 +29,7 @@ def test_strict_refuses_again_what_an_earlier_process_ranked(
     monkeypatch.setattr(runs, "QUERIES_A_SAVE", block)
     monkeypatch.setattr(reranking, "QUERIES_A_BLOCK", block)
     texts = ["--corpus", toy.corpus, "--model", encoder_folder]
-    assert drtools("encode", "--model", encoder_folder, "--documents", toy.corpus, "-o", tmp_path / "v").status == 0
+    assert drtools("encode", "--model", encoder_folder, "--corpus", toy.corpus, "-o", tmp_path / "v").status == 0
     vectors = ["--vectors", tmp_path / "v", "--model", encoder_folder]
     for name, source in {"texts": texts, "vectors": vectors}.items():
         words = ["search", "--rerank", run, "--queries", toy.queries, *source]

@@ -60,8 +60,7 @@ def test_adopted_vectors_are_what_encode_would_leave(adopt, foreign, drtools, to
     assert adopted.array.dtype == np.float32 and np.array_equal(adopted.array, foreign.array)
     assert [adopted.ids[row] for row in range(7)] == foreign.ids
     assert (
-        drtools("encode", "--model", encoder_folder, "--documents", toy.corpus, "-o", toy.folder / "encoded").status
-        == 0
+        drtools("encode", "--model", encoder_folder, "--corpus", toy.corpus, "-o", toy.folder / "encoded").status == 0
     )
     ours = open_vectors(toy.folder / "encoded").manifest
     assert adopted.manifest.keys() == ours.keys()

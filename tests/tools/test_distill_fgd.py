@@ -88,7 +88,7 @@ def test_it_learns_and_the_log_tells_the_parts(toy, start, drtools, tmp_path):
         assert log[0][name] > log[-1][name] > 0
     again = drtools(*arguments)
     assert again.status == 0 and "already done" in again.err
-    outcome = drtools("encode", "--model", tmp_path / "fgd", "--documents", toy.corpus, "-o", tmp_path / "vectors")
+    outcome = drtools("encode", "--model", tmp_path / "fgd", "--corpus", toy.corpus, "-o", tmp_path / "vectors")
     assert outcome.status == 0, outcome.err
 
 
@@ -282,7 +282,7 @@ def test_an_encoder_remembers_its_pieces(toy, start, drtools, tmp_path):
         assert outcome.status == 0, outcome.err
     sizes = {"passage_tokens": 16, "sentence_tokens": 8, "least_piece_tokens": 3}
     assert json.loads((tmp_path / "mean/drtools.json").read_text())["pieces"] == {"spans": "mean", **sizes}
-    encode = ["encode", "--documents", toy.corpus, "--pieces", "--precision", "fp32", "--dtype", "float32"]
+    encode = ["encode", "--corpus", toy.corpus, "--pieces", "--precision", "fp32", "--dtype", "float32"]
     outcome = drtools(*encode, "--model", tmp_path / "mean", "-o", tmp_path / "as-trained")
     assert outcome.status == 0 and "learnt them" not in outcome.err, outcome.err
     outcome = drtools(*encode, "--model", tmp_path / "mean", "--spans", "mean", *SIZE_FLAGS, "-o", tmp_path / "said")
@@ -310,7 +310,7 @@ def test_an_encoder_remembers_its_pieces(toy, start, drtools, tmp_path):
 
 
 def test_a_dry_run_of_pieces_counts_them(toy, start, drtools, tmp_path):
-    encode = ["encode", "--model", start, "--documents", toy.corpus, "--dtype", "float32", "--pieces"]
+    encode = ["encode", "--model", start, "--corpus", toy.corpus, "--dtype", "float32", "--pieces"]
     outcome = drtools(*encode, *SIZE_FLAGS, "-o", tmp_path / "vectors")
     made = json.loads((tmp_path / "vectors/manifest.json").read_text())
     planned = drtools(*encode, *SIZE_FLAGS, "--dry-run", "-o", tmp_path / "planned")
@@ -332,7 +332,7 @@ def test_a_lexical_encoder_has_no_pieces(toy, drtools, tmp_path):
             "encode",
             "--model",
             tmp_path / "lexical",
-            "--documents",
+            "--corpus",
             toy.corpus,
             "--pieces",
             *more,

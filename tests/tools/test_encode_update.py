@@ -181,8 +181,8 @@ def test_an_update_equals_a_full_encoding_bit_for_bit(toy, changed, encoder_fold
     from drtools.encoding import folder as encoding_folder
 
     command = ["encode", "--model", encoder_folder, *words]
-    assert drtools(*command, "--documents", toy.corpus, "-o", toy.folder / "old").status == 0
-    full = drtools(*command, "--documents", changed, "-o", toy.folder / "full", "--batch-tokens", "300")
+    assert drtools(*command, "--corpus", toy.corpus, "-o", toy.folder / "old").status == 0
+    full = drtools(*command, "--corpus", changed, "-o", toy.folder / "full", "--batch-tokens", "300")
     encoded, real = [], encoding_folder.encode_tokens
     monkeypatch.setattr(
         encoding_folder,
@@ -193,7 +193,7 @@ def test_an_update_equals_a_full_encoding_bit_for_bit(toy, changed, encoder_fold
         ),
     )
     outcome = drtools(
-        *command, "--documents", changed, "--update", toy.folder / "old", "--chunk", "17", "-o", toy.folder / "updated"
+        *command, "--corpus", changed, "--update", toy.folder / "old", "--chunk", "17", "-o", toy.folder / "updated"
     )
     assert outcome.status == 0 and full.status == 0, outcome.err
     assert files(toy.folder / "updated") == files(toy.folder / "full")
@@ -217,10 +217,10 @@ def test_an_update_equals_a_full_encoding_bit_for_bit(toy, changed, encoder_fold
 )
 def test_an_update_with_pieces_equals_a_full_encoding_bit_for_bit(toy, bert, changed, drtools, words):
     command = ["encode", "--model", cls_of(bert, toy.folder / "cls", stronger=10), "--pieces", *SIZE_FLAGS, *words]
-    assert drtools(*command, "--documents", toy.corpus, "-o", toy.folder / "old").status == 0
-    full = drtools(*command, "--documents", changed, "-o", toy.folder / "full", "--batch-tokens", "300")
+    assert drtools(*command, "--corpus", toy.corpus, "-o", toy.folder / "old").status == 0
+    full = drtools(*command, "--corpus", changed, "-o", toy.folder / "full", "--batch-tokens", "300")
     outcome = drtools(
-        *command, "--documents", changed, "--update", toy.folder / "old", "--chunk", "17", "-o", toy.folder / "updated"
+        *command, "--corpus", changed, "--update", toy.folder / "old", "--chunk", "17", "-o", toy.folder / "updated"
     )
     assert outcome.status == 0 and full.status == 0, outcome.err
     assert files(toy.folder / "updated", pieces=True) == files(toy.folder / "full", pieces=True)
@@ -228,7 +228,7 @@ def test_an_update_with_pieces_equals_a_full_encoding_bit_for_bit(toy, bert, cha
     assert (
         "5 to encode"
         in drtools(
-            *command, "--documents", changed, "--update", toy.folder / "old", "--dry-run", "-o", toy.folder / "none"
+            *command, "--corpus", changed, "--update", toy.folder / "old", "--dry-run", "-o", toy.folder / "none"
         ).err
     )
     records = [json.loads((toy.folder / name / "manifest.json").read_text()) for name in ("full", "updated")]
@@ -244,7 +244,7 @@ def test_pieces_that_are_not_those_of_the_texts_are_refused(toy, bert, drtools):
         cls_of(bert, toy.folder / "cls", stronger=10),
         "--pieces",
         *SIZE_FLAGS,
-        "--documents",
+        "--corpus",
         toy.corpus,
     ]
     assert drtools(*command, "-o", toy.folder / "old").status == 0
@@ -267,7 +267,7 @@ def test_pieces_that_are_not_those_of_the_texts_are_refused(toy, bert, drtools):
 
 
 def test_an_update_with_other_pieces_is_refused_by_name(toy, bert, drtools):
-    command = ["encode", "--model", cls_of(bert, toy.folder / "cls"), "--documents", toy.corpus]
+    command = ["encode", "--model", cls_of(bert, toy.folder / "cls"), "--corpus", toy.corpus]
     assert drtools(*command, "--pieces", *SIZE_FLAGS, "-o", toy.folder / "old").status == 0
     for words, expected in (
         ([], "made with --pieces; pass it too"),
@@ -296,9 +296,9 @@ def test_a_stopped_update_continues_to_the_same_bytes(toy, changed, encoder_fold
     from drtools.encoding.folder import FolderEncoding
 
     command = ["encode", "--model", encoder_folder, "--chunk", "16"]
-    drtools(*command, "--documents", toy.corpus, "-o", toy.folder / "old")
-    drtools(*command, "--documents", changed, "-o", toy.folder / "full")
-    update = [*command, "--documents", changed, "--update", toy.folder / "old", "-o", toy.folder / "updated"]
+    drtools(*command, "--corpus", toy.corpus, "-o", toy.folder / "old")
+    drtools(*command, "--corpus", changed, "-o", toy.folder / "full")
+    update = [*command, "--corpus", changed, "--update", toy.folder / "old", "-o", toy.folder / "updated"]
     interrupt_at(FolderEncoding, "_encode", 3)
     assert drtools(*update).status == 130
     outcome = drtools(*update)
@@ -307,7 +307,7 @@ def test_a_stopped_update_continues_to_the_same_bytes(toy, changed, encoder_fold
 
 
 def test_vectors_of_another_machine_are_noted_and_those_of_another_text_refused(toy, encoder_folder, drtools):
-    command = ["encode", "--model", encoder_folder, "--documents", toy.corpus, "--precision", "fp32"]
+    command = ["encode", "--model", encoder_folder, "--corpus", toy.corpus, "--precision", "fp32"]
     drtools(*command, "-o", toy.folder / "old")
     without_files(toy.folder / "old")
     array = np.load(toy.folder / "old" / "vectors.npy", mmap_mode="r+")
@@ -330,7 +330,7 @@ REFUSALS = {
     "length": (["--max-document-tokens", "9"], "--max-document-tokens (64 then, 9 now)"),
     "precision": (["--precision", "bf16"], "--precision ('fp32' then, 'bf16' now)"),
     "dtype": (["--dtype", "float32"], "--dtype ('float16' then, 'float32' now)"),
-    "side": (["--queries"], "--documents or --queries"),
+    "side": (["--queries"], "--corpus or --queries"),
     "pieces": (["--pieces", "--spans", "mean"], "made without --pieces; leave it out"),
 }
 
@@ -344,8 +344,8 @@ def test_an_update_of_other_vectors_is_refused_by_name(name, toy, bert, encoder_
         words = ["--model", toy.folder / "other"]
         save_encoder(encoder_with(Path(bert), "bare"), toy.folder / "other")
     made = ["encode", "--precision", "fp32", "--model", encoder_folder]
-    assert drtools(*made, "--documents", toy.corpus, "-o", toy.folder / "old").status == 0
-    source = ["--queries", toy.queries] if name == "side" else ["--documents", toy.corpus, *words]
+    assert drtools(*made, "--corpus", toy.corpus, "-o", toy.folder / "old").status == 0
+    source = ["--queries", toy.queries] if name == "side" else ["--corpus", toy.corpus, *words]
     outcome = drtools(*last_values([*made, *source, "--update", toy.folder / "old", "-o", toy.folder / "new"]))
     said = [
         line for line in outcome.err.splitlines() if not line.startswith("note: --precision")
@@ -354,7 +354,7 @@ def test_an_update_of_other_vectors_is_refused_by_name(name, toy, bert, encoder_
 
 
 def test_folders_that_do_not_know_their_texts_are_refused(toy, encoder_folder, drtools):
-    command = ["encode", "--model", encoder_folder, "--documents", toy.corpus]
+    command = ["encode", "--model", encoder_folder, "--corpus", toy.corpus]
     drtools(*command, "-o", toy.folder / "old")
     without_files(toy.folder / "old")
     update = [*command, "--update", toy.folder / "old", "-o", toy.folder / "new"]
@@ -371,7 +371,7 @@ def test_folders_that_do_not_know_their_texts_are_refused(toy, encoder_folder, d
 
 @pytest.mark.parametrize("amx", [False, True])
 def test_other_bits_are_odd_where_the_same_ones_are_promised(toy, encoder_folder, drtools, monkeypatch, amx):
-    command = ["encode", "--model", encoder_folder, "--documents", toy.corpus, "--precision", "bf16"]
+    command = ["encode", "--model", encoder_folder, "--corpus", toy.corpus, "--precision", "bf16"]
     assert drtools(*command, "-o", toy.folder / "old").status == 0
     without_files(toy.folder / "old")
     array = np.load(toy.folder / "old/vectors.npy", mmap_mode="r+")
@@ -392,7 +392,7 @@ def test_other_bits_are_odd_where_the_same_ones_are_promised(toy, encoder_folder
 @pytest.fixture
 def first_vectors(toy, encoder_folder, drtools):
     """Vectors of the toy corpus, and the command to update them with documents in toy.folder/today.jsonl."""
-    command = ["encode", "--model", encoder_folder, "--documents"]
+    command = ["encode", "--model", encoder_folder, "--corpus"]
     assert drtools(*command, toy.corpus, "-o", toy.folder / "old").status == 0
     return [*command, toy.folder / "today.jsonl", "--update", toy.folder / "old", "-o", toy.folder / "new"]
 
@@ -429,7 +429,5 @@ def test_up_to_a_tenth_is_dropped_and_counted(toy, first_vectors, drtools, gone,
 
 
 def test_what_is_dropped_without_an_update_means_nothing(toy, drtools):
-    outcome = drtools(
-        "encode", "--model", "x", "--documents", toy.corpus, "--allow-dropped", "1", "-o", toy.folder / "x"
-    )
+    outcome = drtools("encode", "--model", "x", "--corpus", toy.corpus, "--allow-dropped", "1", "-o", toy.folder / "x")
     assert outcome.status == 2 and "--allow-dropped needs --update" in outcome.err

@@ -31,8 +31,8 @@ def made(encoder_folder, rankers, tmp_path_factory):
     model = ["--model", encoder_folder, *fp32]
     scored = ["--teacher", rankers["bert"], "--corpus", toy.corpus, "--queries", toy.queries]
     commands = [
-        ["index", "--lucene", toy.corpus, "-o", folder / "bm25"],
-        ["encode", *model, "--documents", toy.corpus, "-o", folder / "vectors"],
+        ["index", "--corpus", toy.corpus, "-o", folder / "bm25"],
+        ["encode", *model, "--corpus", toy.corpus, "-o", folder / "vectors"],
         ["encode", *model, "--queries", toy.queries, "-o", folder / "query-vectors"],
         ["index", "--vectors", folder / "vectors", "-o", folder / "faiss"],
         ["search", "--index", folder / "bm25", "--queries", toy.queries, "--depth", 20, "-o", folder / "a.run"],
@@ -51,7 +51,7 @@ def made(encoder_folder, rankers, tmp_path_factory):
         write_jsonl(folder / "answers.jsonl", [{"_id": f"q{n}", "answers": ["fox", "river"]} for n in range(20)])
         write_jsonl(folder / "Q-answers.jsonl", [{"_id": f"Q{n}", "answers": ["fox"]} for n in range(20)])
         (folder / "Q-mu.tsv").write_text("".join(f"Q{n}\t0.5\n" for n in range(20)))
-        encode = ["encode", *model, "--documents", folder / "D-corpus.jsonl", "-o", folder / "D-vectors"]
+        encode = ["encode", *model, "--corpus", folder / "D-corpus.jsonl", "-o", folder / "D-vectors"]
         main([str(word) for word in encode])
         encode = ["encode", *model, "--queries", folder / "Q-queries.jsonl", "-o", folder / "Q-query-vectors"]
         main([str(word) for word in encode])

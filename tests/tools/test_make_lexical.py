@@ -32,14 +32,14 @@ def long_corpus(tmp_path) -> str:
 
 def scores_of(drtools, folder: Path, corpus: str, queries: str, language: str = "en") -> tuple[dict, dict]:
     """Return the runs of Lucene's BM25 and of a static lexical encoder with a dimension for every document."""
-    assert drtools("index", "--lucene", corpus, "--language", language, "-o", folder / "bm25").status == 0
+    assert drtools("index", "--corpus", corpus, "--language", language, "-o", folder / "bm25").status == 0
     assert drtools("search", "--index", folder / "bm25", "--queries", queries, "-o", folder / "bm25.run").status == 0
     done = drtools(
         "make-lexical", "--corpus", corpus, "--language", language, "--dimension", 80, "-o", folder / "lexical"
     )
     assert done.status == 0, done.err
     done = drtools(
-        "encode", "--model", folder / "lexical", "--documents", corpus, "--dtype", "float32", "-o", folder / "vectors"
+        "encode", "--model", folder / "lexical", "--corpus", corpus, "--dtype", "float32", "-o", folder / "vectors"
     )
     assert done.status == 0, done.err
     done = drtools(
@@ -94,7 +94,7 @@ def test_vectors_are_the_same_in_another_process_and_in_any_chunks(drtools, tmp_
         kind: ["make-lexical", "--corpus", toy.corpus, "--encoder", kind, "--dimension", "48", "-o"]
         for kind in ("static", "projection")
     }
-    encode = ["encode", "--documents", toy.corpus, "--model"]
+    encode = ["encode", "--corpus", toy.corpus, "--model"]
     again = []
     for kind, words in make.items():
         assert drtools(*words, tmp_path / kind).status == 0
@@ -135,9 +135,7 @@ def test_a_word_that_the_corpus_lacks_is_matched_in_new_documents(drtools, tmp_p
         tmp_path / "more.jsonl", [*toy.documents, {"_id": "new", "title": "", "text": "the zeppelin hunts a fox"}]
     )
     queries = write_jsonl(tmp_path / "zeppelins.jsonl", [{"_id": "q", "text": "zeppelins"}])
-    assert (
-        drtools("encode", "--model", tmp_path / "lexical", "--documents", more, "-o", tmp_path / "vectors").status == 0
-    )
+    assert drtools("encode", "--model", tmp_path / "lexical", "--corpus", more, "-o", tmp_path / "vectors").status == 0
     assert (
         drtools(
             "search",
@@ -171,7 +169,7 @@ def test_texts_without_a_word_are_counted_and_have_no_vector(drtools, tmp_path, 
     )
     done = drtools("make-lexical", "--corpus", corpus, "--dimension", 16, "-o", tmp_path / "lexical")
     assert done.status == 0 and "2 of 62 documents have no term" in done.err
-    done = drtools("encode", "--model", tmp_path / "lexical", "--documents", corpus, "-o", tmp_path / "vectors")
+    done = drtools("encode", "--model", tmp_path / "lexical", "--corpus", corpus, "-o", tmp_path / "vectors")
     assert "2 of 62 texts were empty" in done.err
     assert not np.load(tmp_path / "vectors" / "vectors.npy")[60:].any()
 
@@ -197,8 +195,7 @@ def test_refusals_say_the_next_move(drtools, tmp_path, toy):
     record = json.loads((tmp_path / "one" / "manifest.json").read_text())
     assert record["query_fingerprint"] != record["document_fingerprint"]
     assert (
-        drtools("encode", "--model", tmp_path / "one", "--documents", toy.corpus, "-o", tmp_path / "vectors").status
-        == 0
+        drtools("encode", "--model", tmp_path / "one", "--corpus", toy.corpus, "-o", tmp_path / "vectors").status == 0
     )
     for words, said in (
         (
@@ -210,7 +207,7 @@ def test_refusals_say_the_next_move(drtools, tmp_path, toy):
                 "encode",
                 "--model",
                 tmp_path / "one",
-                "--documents",
+                "--corpus",
                 toy.corpus,
                 "--max-document-tokens",
                 9,
@@ -334,9 +331,9 @@ def test_documents_are_given_as_they_were_counted(drtools, tmp_path, toy):
         == 0
     )
     encode = ["encode", "--model", tmp_path / "m", "-o", tmp_path / "v"]
-    done = drtools(*encode, "--documents", toy.corpus)
+    done = drtools(*encode, "--corpus", toy.corpus)
     assert done.status == 2 and "use --title-separator ' | '" in done.err
-    assert drtools(*encode, "--documents", toy.corpus, "--title-separator", " | ").status == 0
+    assert drtools(*encode, "--corpus", toy.corpus, "--title-separator", " | ").status == 0
     assert drtools("encode", "--model", tmp_path / "m", "--queries", toy.queries, "-o", tmp_path / "q").status == 0
     (tmp_path / "a.run").write_text("q1 Q0 d1 1 1.0 a\n")
     done = drtools(

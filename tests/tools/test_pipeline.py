@@ -165,7 +165,7 @@ def test_mining_equals_a_naive_loop(made, drtools, source):
 
 
 def test_margins_compare_with_positives_beyond_the_ranks(made, drtools):
-    drtools("index", "--lucene", made.corpus, "-o", made.folder / "bm25")
+    drtools("index", "--corpus", made.corpus, "-o", made.folder / "bm25")
     scores = brute_force(made)
     outcome = drtools(
         "mine-negatives",
@@ -264,7 +264,7 @@ def test_labels_by_rank_alone(made, drtools):
 def test_a_tuned_fusion_is_the_best_of_the_grid(made, drtools):
     from drtools.evaluation.tuning import GRID
 
-    drtools("index", "--lucene", made.corpus, "-o", made.folder / "bm25")
+    drtools("index", "--corpus", made.corpus, "-o", made.folder / "bm25")
     drtools("search", "--index", made.folder / "bm25", "--queries", made.queries, "-o", made.folder / "bm25.run")
     drtools(
         "search",
@@ -336,8 +336,8 @@ def test_a_person_sees_titles_and_snippets(made, drtools):
 def test_dry_runs_do_nothing(made, drtools):
     for words in (
         ["index", "--vectors", made.folder / "documents", "--factory", "HNSW16"],
-        ["index", "--lucene", made.corpus],
-        ["encode", "--model", made.model, "--documents", made.corpus],
+        ["index", "--corpus", made.corpus],
+        ["encode", "--model", made.model, "--corpus", made.corpus],
     ):
         outcome = drtools(*words, "--dry-run", "-o", made.folder / "none")
         assert outcome.status == 0 and "about" in outcome.err and not list(made.folder.glob("none*"))
@@ -350,7 +350,7 @@ def test_vectors_of_queries_do_not_stand_for_their_words(made, drtools):
         ["--index", made.folder / "lucene"],
     ):
         if source[0] == "--index":
-            assert drtools("index", "--lucene", made.corpus, "-o", made.folder / "lucene").status == 0
+            assert drtools("index", "--corpus", made.corpus, "-o", made.folder / "lucene").status == 0
         outcome = drtools("search", *source, "--query-vectors", made.folder / "documents", "-o", made.folder / "none")
         assert outcome.status == 2 and "--query-vectors: for vectors or a FAISS index" in outcome.err, outcome.err
 
@@ -407,7 +407,7 @@ def test_an_index_and_its_check_take_the_vectors_that_they_are_for(made, drtools
             "FAISS always makes an index of distances",
         ),
         (["--vectors", made.folder / "documents", "--document-vectors"], "--document-vectors: this is for Lucene"),
-        (["--lucene", made.corpus, "--factory", "Flat"], "--factory: this is for FAISS"),
+        (["--corpus", made.corpus, "--factory", "Flat"], "--factory: this is for FAISS"),
     ):
         outcome = drtools("index", *words, "-o", made.folder / "no-index")
         assert outcome.status == 2 and said in outcome.err and not (made.folder / "no-index").exists(), outcome.err
@@ -424,7 +424,7 @@ def test_an_index_and_its_check_take_the_vectors_that_they_are_for(made, drtools
 
 
 def test_a_lucene_index_is_searched_by_no_encoder(made, drtools):
-    assert drtools("index", "--lucene", made.corpus, "-o", made.folder / "bm25").status == 0
+    assert drtools("index", "--corpus", made.corpus, "-o", made.folder / "bm25").status == 0
     for words in (
         ["search", "--queries", made.queries, "--query-prompt", "x"],
         ["mine-negatives", "--queries", made.queries, "--qrels", made.qrels, "--query-prompt", "x"],
@@ -517,7 +517,7 @@ def test_an_encoding_goes_on_in_the_precision_that_it_was_begun_in(made, drtools
         "encode",
         "--model",
         made.model,
-        "--documents",
+        "--corpus",
         made.corpus,
         "--dtype",
         "float32",
@@ -549,7 +549,7 @@ def test_an_encoding_goes_on_in_the_precision_that_it_was_begun_in(made, drtools
             "encode",
             "--model",
             made.model,
-            "--documents",
+            "--corpus",
             made.corpus,
             "--precision",
             "fp32",
@@ -565,6 +565,6 @@ def test_an_encoding_goes_on_in_the_precision_that_it_was_begun_in(made, drtools
 
 def test_documents_are_not_chosen_by_judgements(made, drtools):
     outcome = drtools(
-        "encode", "--model", made.model, "--documents", made.corpus, "--only", made.qrels, "-o", made.folder / "some"
+        "encode", "--model", made.model, "--corpus", made.corpus, "--only", made.qrels, "-o", made.folder / "some"
     )
     assert outcome.status == 2 and "--only is for --queries" in outcome.err, outcome.err

@@ -225,7 +225,7 @@ def test_inputs_of_one_command_are_of_one_version(two, drtools):
 
 def test_a_tool_records_the_version_that_it_read(toy, encoder_folder, drtools, monkeypatch):
     monkeypatch.chdir(toy.folder)
-    assert drtools("encode", "--model", encoder_folder, "--documents", toy.corpus, "-o", "vectors").status == 0
+    assert drtools("encode", "--model", encoder_folder, "--corpus", toy.corpus, "-o", "vectors").status == 0
     drtools("publish", "vectors", "live")
     assert drtools("search", "--vectors", "live", "--queries", toy.queries, "-o", "a.run").status == 0
     assert manifest.read("a.run")["request"]["arguments"]["vectors"]["path"] == str(versions_of(Path("live"))[0])

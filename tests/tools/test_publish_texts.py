@@ -33,7 +33,7 @@ def made(toy, encoder_folder, drtools, monkeypatch):
     monkeypatch.chdir(toy.folder)
     finish_encoder(encoder_folder)
     for command in (
-        "encode --model model --documents corpus.jsonl --precision fp32 -o vectors",
+        "encode --model model --corpus corpus.jsonl --precision fp32 -o vectors",
         "index --vectors vectors -o index",
     ):
         outcome = drtools(*command.split())
@@ -122,7 +122,7 @@ def test_a_corpus_that_changed_or_is_gone_is_said_and_nothing_else_changes(made,
 
 def test_vectors_that_were_made_anew_do_not_lend_their_texts_to_an_older_index(made, drtools):
     changed_corpus(made.folder)
-    command = "encode --model model --documents corpus.jsonl --precision fp32 -o vectors --overwrite"
+    command = "encode --model model --corpus corpus.jsonl --precision fp32 -o vectors --overwrite"
     assert drtools(*command.split()).status == 0
     outcome = drtools("publish", "index", "vectors", "live")
     assert "index: published without texts, because vectors, which it was made from, has changed since" in outcome.err
@@ -149,11 +149,11 @@ def test_one_folder_has_its_texts_and_a_true_manifest(made, drtools):
 
 
 def test_several_corpora_have_a_store_each(made, drtools):
-    assert drtools("index", "--lucene", "corpus.jsonl", "-o", "same").status == 0
+    assert drtools("index", "--corpus", "corpus.jsonl", "-o", "same").status == 0
     shutil.copy("corpus.jsonl", "second.jsonl")
     changed = [json.loads(line) | {"title": "SECOND"} for line in Path("second.jsonl").read_text().splitlines()]
     write_jsonl(Path("second.jsonl"), changed)
-    assert drtools("index", "--lucene", "second.jsonl", "-o", "bm25").status == 0
+    assert drtools("index", "--corpus", "second.jsonl", "-o", "bm25").status == 0
     assert drtools("publish", "index", "same", "bm25", "live").status == 0
     assert manifest.read("live")["texts"] == {"index": TEXTS, "same": TEXTS, "bm25": "texts-2.sqlite"}
     words = made.documents[3]["text"]
@@ -263,7 +263,7 @@ def test_a_reader_during_publications_sees_each_version_with_its_texts(made, env
     shutil.copytree("model", "b/model")
     old = current_version(Path("live"))
     changed_corpus(made.folder, "NEW")
-    encode = "encode --model model --documents corpus.jsonl --precision fp32 -o b/vectors"
+    encode = "encode --model model --corpus corpus.jsonl --precision fp32 -o b/vectors"
     assert drtools(*encode.split()).status == 0
     assert drtools("index", "--vectors", "b/vectors", "-o", "b/index").status == 0
     assert drtools("publish", "b/index", "b/vectors", "b/model", "live", "--allow-shrinking", 1).status == 0

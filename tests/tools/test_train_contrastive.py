@@ -33,7 +33,7 @@ def command(toy, encoder_folder, out, *more):
 
 
 def vectors(drtools, model, toy, side, out):
-    texts = ["--documents", toy.corpus] if side == "document" else ["--queries", toy.queries]
+    texts = ["--corpus", toy.corpus] if side == "document" else ["--queries", toy.queries]
     done = drtools("encode", "--model", model, *texts, "--dtype", "float32", "--precision", "fp32", "-o", out)
     assert done.status == 0, done.err
     return np.load(out / "vectors.npy")

@@ -85,7 +85,7 @@ def test_the_best_weights_give_the_dev_value_of_the_manifest(toy, encoder_folder
         "encode",
         "--model",
         tmp_path / "star",
-        "--documents",
+        "--corpus",
         toy.corpus,
         "--dtype",
         "float32",

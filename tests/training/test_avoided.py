@@ -135,7 +135,7 @@ def test_adore_leaves_out_what_is_avoided(twins, encoder_folder, drtools):
     from drtools.training.distributed import World
 
     vectors = twins.folder / "vectors"
-    encode = ["encode", "--model", encoder_folder, "--documents", twins.corpus, "--precision", "fp32", "-o", vectors]
+    encode = ["encode", "--model", encoder_folder, "--corpus", twins.corpus, "--precision", "fp32", "-o", vectors]
     assert drtools(*encode).status == 0
     (twins.folder / "adore.tsv").write_text("q0\td0\t1\nq3\td3\t1\nq4\td4\t1\nq4\tD7\t1\n")
     live = LiveIndex(str(vectors), None, "cpu", World())

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from drtools import units
+from drtools.cli.flag_names import recorded_flag
 from drtools.formats.lines import shown
 from drtools.outputs import manifest
 from drtools.outputs.places import places_of
@@ -152,4 +153,4 @@ def lineage_lines(artefact: Path) -> Iterator[str]:
         else:
             what = "a folder" if ancestor.place else ""
         said = "; ".join(filter(None, [what, ancestor.state]))
-        yield f"{'  ' * ancestor.depth}--{ancestor.flag.replace('_', '-')} {ancestor.path}{': ' + said if said else ''}"
+        yield f"{'  ' * ancestor.depth}{recorded_flag(ancestor.flag)} {ancestor.path}{': ' + said if said else ''}"

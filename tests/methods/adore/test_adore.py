@@ -234,7 +234,7 @@ def served(toy, encoder_folder, drtools, tmp_path):
             "encode",
             "--model",
             encoder_folder,
-            "--documents",
+            "--corpus",
             toy.corpus,
             "--precision",
             "fp32",
@@ -301,7 +301,7 @@ def test_it_gets_better_on_the_very_index(served, toy, drtools, tmp_path, more):
 @pytest.mark.slow
 def test_its_result_is_bound_to_the_index(served, toy, bert, drtools, tmp_path):
     assert served(tmp_path / "adore", "--vectors", tmp_path / "vectors").status == 0
-    refused = drtools("encode", "--model", tmp_path / "adore", "--documents", toy.corpus, "-o", tmp_path / "no")
+    refused = drtools("encode", "--model", tmp_path / "adore", "--corpus", toy.corpus, "-o", tmp_path / "no")
     assert refused.status == 2 and "queries alone" in refused.err
     record = json.loads((tmp_path / "adore/manifest.json").read_text())
     frozen = json.loads((tmp_path / "vectors/manifest.json").read_text())
@@ -310,9 +310,7 @@ def test_its_result_is_bound_to_the_index(served, toy, bert, drtools, tmp_path):
         and record["query_fingerprint"] != frozen["query_fingerprint"]
     )
     assert (
-        drtools(
-            "encode", "--model", bert, "--pooling", "cls", "--documents", toy.corpus, "-o", tmp_path / "others"
-        ).status
+        drtools("encode", "--model", bert, "--pooling", "cls", "--corpus", toy.corpus, "-o", tmp_path / "others").status
         == 0
     )
     other = drtools(

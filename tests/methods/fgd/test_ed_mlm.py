@@ -175,8 +175,7 @@ def test_it_learns_repeats_itself_and_leaves_an_encoder(toy, encoder_folder, drt
     ]
     assert min(perplexity) < 0.8 * perplexity[0]
     assert (
-        drtools("encode", "--model", tmp_path / "one", "--documents", toy.corpus, "-o", tmp_path / "vectors").status
-        == 0
+        drtools("encode", "--model", tmp_path / "one", "--corpus", toy.corpus, "-o", tmp_path / "vectors").status == 0
     )
     assert Path(tmp_path / "one/masked-head").is_dir()
 

@@ -170,7 +170,7 @@ def test_dev_measures_both_and_the_folder_holds_the_encoder_alone(other, encoder
             "encode",
             "--model",
             out,
-            "--documents",
+            "--corpus",
             other.corpus,
             "--precision",
             "fp32",
