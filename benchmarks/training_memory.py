@@ -46,7 +46,7 @@ def body_like_bert_base(folder: Path, tokenizer: str) -> str:
 def prepare(data: Path, folder: Path, model: str, count: int, negatives: int, environment: dict[str, str]) -> list[str]:
     """Make examples, a ranker, dark examples and pieces; return the flags of corpus and queries."""
     texts = ["--corpus", str(data / "corpus.jsonl.gz"), "--queries", str(data / "queries.jsonl.gz")]
-    run(["index", "--lucene", str(data / "corpus.jsonl.gz"), "-o", str(folder / "bm25")], environment)
+    run(["index", "--corpus", str(data / "corpus.jsonl.gz"), "-o", str(folder / "bm25")], environment)
     mine = ["mine-negatives", "--queries", texts[3], "--qrels", str(data / "qrels/train.tsv")]
     mine += ["--index", str(folder / "bm25"), "--negatives", str(negatives), "-o", str(folder / "all.jsonl")]
     run(mine, environment)

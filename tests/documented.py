@@ -1,6 +1,7 @@
 """What the documentation says to type: code blocks of a page, the commands in them, and their run in this process."""
 
 import gzip
+import json
 import random
 import re
 import shlex
@@ -229,3 +230,9 @@ def toy_world(folder: Path) -> None:
     (folder / "sentence-transformers").mkdir()
     bert = make_bert(folder / "bert-base-uncased", positions=512)
     make_encoder(folder / "sentence-transformers" / "all-MiniLM-L6-v2", bert, longest=256)
+    for name, architecture in {
+        "Luyu/co-condenser-marco": "BertForMaskedLM",
+        "facebook/contriever": "Contriever",
+    }.items():
+        published = Path(shutil.copytree(bert, folder / name)) / "config.json"
+        published.write_text(json.dumps({**json.loads(published.read_text()), "architectures": [architecture]}))

@@ -51,7 +51,7 @@ def commands(toy, encoder_folder, rankers, drtools, monkeypatch):
     monkeypatch.setattr("drtools.methods.spar.joining.ROWS_A_BLOCK", 20)
     monkeypatch.setattr("drtools.training.loop.LOG_EVERY_STEPS", 1)
     vectors = toy.folder / "vectors"
-    encode = ["encode", "--model", encoder_folder, "--documents", toy.corpus, *FP32]
+    encode = ["encode", "--model", encoder_folder, "--corpus", toy.corpus, *FP32]
     assert drtools(*encode, "-o", vectors).status == 0
     queries = ["--vectors", vectors, "--model", encoder_folder, "--queries", toy.queries, *FP32]
     train = ["--model", encoder_folder, *toy.training, "--batch-queries", "8", "--save-every-minutes", "0", *FP32]
@@ -154,7 +154,7 @@ def test_every_flipped_bit_of_a_checkpoint_is_refused(tmp_path):
 
 
 def test_work_without_checksums_is_continued(toy, encoder_folder, drtools, interrupt_at):
-    words = ["encode", "--model", encoder_folder, "--documents", toy.corpus, "--chunk", "16", *FP32]
+    words = ["encode", "--model", encoder_folder, "--corpus", toy.corpus, "--chunk", "16", *FP32]
     interrupt_at(work_module, "write_json", 3)
     assert drtools(*words, "-o", toy.folder / "out").status == 130
     state = toy.folder / "out.partial/state.json"

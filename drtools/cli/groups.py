@@ -2,7 +2,7 @@
 
 GROUPS: dict[str, tuple[str, ...]] = {
     "Collections": ("merge-deliveries", "sample-queries", "convert"),
-    "Index and search": ("encode", "index", "search"),
+    "Index and search": ("import-model", "encode", "index", "search"),
     "Train": (
         "mine-negatives",
         "train-star",

@@ -1,15 +1,17 @@
-"""Import a published checkpoint as a model folder: an encoder, a pair of encoders, or a REM.
+"""Import a published checkpoint: an encoder, a pair of encoders, or a REM.
 
-    drtools import-model star/pytorch_model.bin --tokenizer roberta-base -o star
-    drtools import-model hf_bert_base.cp --tokenizer bert-base-uncased -o dpr
-    drtools import-model query-encoder --document-checkpoint context-encoder --pooling cls -o pair
-    drtools import-model lora192-pa4.zip -o rem
+    drtools import-model Luyu/co-condenser-marco --pooling cls -o condenser
+    drtools import-model facebook/contriever -o contriever
 
 CHECKPOINT is a file, a folder, a zip, or a name on the hub. Its program is recognised by the names of its tensors:
-DRhard (STAR, ADORE), ANCE, JPQ, RepCONC, DPR, dpr-scale (SPAR, DRAGON), Contriever, the adapter library (DDR's REM), or
-a body by itself (coCondenser, DDR's DAMs, Contriever and DRAGON of transformers). Every tensor is used, known to be of
-no use, or named in an error. Reading pickled weights never runs code. docs/compatibility.md lists checkpoints with
-their commands.
+DRhard (STAR, ADORE), ANCE, JPQ, RepCONC, DPR, dpr-scale (SPAR's Lambda, a dense encoder that imitates a sparse
+retriever, and DRAGON), Contriever, the adapter library (DDR's REM, a relevance module), or a body by itself
+(coCondenser, DDR's DAMs, which are domain-adapted modules, Contriever and DRAGON of transformers). Every tensor is
+used, known to be of no use, or named in an error. Reading pickled weights never runs code.
+
+Files of other programs often lack a tokenizer: `drtools import-model hf_bert_base.cp --tokenizer bert-base-uncased -o
+dpr`. Two encoders that belong together become one folder: `drtools import-model QUERY --document-checkpoint DOCUMENT
+--pooling cls -o pair`. docs/compatibility.md lists checkpoints with their commands.
 """
 
 from __future__ import annotations

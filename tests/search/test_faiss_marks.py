@@ -127,7 +127,7 @@ def days(toy, encoder_folder, drtools):
     corpora = [toy.corpus, write_jsonl(toy.folder / "2.jsonl", documents)]
     corpora.append(write_jsonl(toy.folder / "3.jsonl", documents[:-4]))
     for day, corpus in enumerate(corpora, start=1):
-        words = ["--model", encoder_folder, "--precision", "fp32", "--documents", corpus]
+        words = ["--model", encoder_folder, "--precision", "fp32", "--corpus", corpus]
         assert drtools("encode", *words, "-o", toy.folder / f"v{day}").status == 0
     words = ["--vectors", toy.folder / "v1", "--factory", "HNSW8", "--ef-construction", "33", "-o", toy.folder / "i1"]
     assert drtools("index", *words).status == 0
