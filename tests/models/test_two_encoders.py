@@ -60,7 +60,7 @@ def scores(two, toy) -> np.ndarray:
 
 def encode(drtools, toy, name: str, *words) -> Path:
     """Encode the toy documents into a folder."""
-    done = drtools("encode", *words, "--documents", toy.corpus, "-o", toy.folder / name, *VECTORS)
+    done = drtools("encode", *words, "--corpus", toy.corpus, "-o", toy.folder / name, *VECTORS)
     assert done.status == 0, done.err
     return toy.folder / name
 
@@ -155,7 +155,7 @@ def test_mistakes_are_refused_in_one_line(drtools, toy, two, bert, tmp_path):
         (("--model", tmp_path / "half"), "it has no subfolder query"),
         (("--model", two.q, "--document-model", tmp_path / "nothing"), "no such folder"),
     ):
-        done = drtools("encode", *words, "--documents", toy.corpus, "-o", tmp_path / "x", *VECTORS)
+        done = drtools("encode", *words, "--corpus", toy.corpus, "-o", tmp_path / "x", *VECTORS)
         assert done.status == 2 and expected in done.err and done.err.count("\n") == 1, done.err
     done = drtools("mlm-adapt", *two.flags, "--corpus", toy.corpus, "-o", tmp_path / "x")
     assert done.status == 2 and "only one body can be adapted at a time" in done.err
@@ -169,7 +169,7 @@ def test_an_encoder_of_the_other_side_is_refused(drtools, toy, two, tmp_path):
         ("--model", tmp_path / "merged" / "document", "--document-model", two.d),
         ("--model", two.q, "--document-model", tmp_path / "merged" / "query"),
     ):
-        done = drtools("encode", *words, "--documents", toy.corpus, "-o", tmp_path / "x", *VECTORS)
+        done = drtools("encode", *words, "--corpus", toy.corpus, "-o", tmp_path / "x", *VECTORS)
         assert done.status == 2 and "an encoder only for" in done.err, done.err
 
 
@@ -178,7 +178,7 @@ def test_an_update_takes_over_what_the_same_document_encoder_made(drtools, toy, 
     new = encode(drtools, toy, "new", "--model", two.pair, "--update", old)
     assert json.loads((new / "manifest.json").read_text())["counts"]["taken"] == 60
     done = drtools(
-        "encode", "--model", two.other, "--documents", toy.corpus, "--update", old, "-o", toy.folder / "x", *VECTORS
+        "encode", "--model", two.other, "--corpus", toy.corpus, "--update", old, "-o", toy.folder / "x", *VECTORS
     )
     assert done.status == 2 and f"made by another encoder ({two.d}) than {two.other}" in done.err
 

@@ -301,13 +301,13 @@ def test_what_cannot_be_meant_is_said_in_one_line(toy, encoder_folder, drtools, 
             command(toy, encoder_folder, tmp_path / "x", "--loss", "margin-mse", "--hard-negatives", "0"),
             "margins need negatives",
         ),
-        (["encode", "--documents", toy.corpus, "--body", encoder_folder, "-o", tmp_path / "x"], "--body alone"),
-        (["encode", "--documents", toy.corpus, *rem, "-o", tmp_path / "x"], "--rem alone"),
+        (["encode", "--corpus", toy.corpus, "--body", encoder_folder, "-o", tmp_path / "x"], "--body alone"),
+        (["encode", "--corpus", toy.corpus, *rem, "-o", tmp_path / "x"], "--rem alone"),
         (
-            ["encode", "--documents", toy.corpus, "--model", encoder_folder, *rem, "-o", tmp_path / "x"],
+            ["encode", "--corpus", toy.corpus, "--model", encoder_folder, *rem, "-o", tmp_path / "x"],
             "--model beside",
         ),
-        (["encode", "--documents", toy.corpus, "-o", tmp_path / "x"], "no encoder was given"),
+        (["encode", "--corpus", toy.corpus, "-o", tmp_path / "x"], "no encoder was given"),
         (["merge", "--model", encoder_folder, "-o", tmp_path / "x"], "nothing to merge"),
         (
             ["mlm-adapt", "--corpus", toy.corpus, "--body", encoder_folder, *rem, "-o", tmp_path / "x"],
@@ -378,7 +378,7 @@ def test_a_pair_is_refused_by_each_side_too(toy, encoder_folder, drtools, tmp_pa
     both = ["--body", tmp_path / "pair", "--rem", tmp_path / "rem"]
     encode(drtools, toy, tmp_path / "vectors", "--model", tmp_path / "pair")
     for words in (
-        ["encode", *both, "--documents", toy.corpus],
+        ["encode", *both, "--corpus", toy.corpus],
         ["encode", *both, "--queries", toy.queries],
         [
             "train-adore",
@@ -407,7 +407,7 @@ def test_a_rem_that_is_in_the_weights_already_is_not_put_on_twice(toy, encoder_f
         tmp_path / "merged",
         "--rem",
         tmp_path / "rem",
-        "--documents",
+        "--corpus",
         toy.corpus,
         "-o",
         tmp_path / "twice",
@@ -421,7 +421,7 @@ def test_a_rem_that_is_in_the_weights_already_is_not_put_on_twice(toy, encoder_f
             tmp_path / "merged",
             "--rem",
             tmp_path / "second",
-            "--documents",
+            "--corpus",
             toy.corpus,
             "-o",
             tmp_path / "vectors",
