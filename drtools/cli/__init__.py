@@ -1,1 +1,1 @@
-"""The command line: flags, dispatch, messages, and what is shown to a person."""
+"""The command line: flags, dispatch, messages, and displays."""

@@ -1,4 +1,4 @@
-"""A tool's function as a command: groups of flags become a flat signature, and are filled when it is called."""
+"""Turn a tool's function into a command: groups of flags become a flat signature, and are filled when it is called."""
 
 import dataclasses
 import functools
@@ -84,7 +84,7 @@ def command_of(name: str, function: Callable[..., Any], help_text: str) -> Calla
                 arguments[parameter].request.update(request)
         function(**arguments)
 
-    call.__signature__ = inspect.Signature(flat)  # type: ignore[attr-defined]  # typeshed lacks what inspect reads
+    call.__signature__ = inspect.Signature(flat)  # type: ignore[attr-defined]  # inspect reads this attribute, which typeshed lacks
     call.__annotations__ = {parameter.name: parameter.annotation for parameter in flat}
     call.__doc__ = help_text
     del call.__wrapped__
@@ -100,7 +100,7 @@ def tool_module(name: str) -> ModuleType:
 def command(name: str) -> "TyperCommand":
     """Return a tool as a command.
 
-    Its parameters, which `--help` and the documentation list, and what parses and runs it.
+    The command has the parameters, which `--help` and the documentation list, and parses and runs a command line.
     """
     import typer
 
@@ -111,4 +111,4 @@ def command(name: str) -> "TyperCommand":
         context_settings={"help_option_names": ["-h", "--help", "--help-all"]},
     )
     application.command()(command_of(name, module.main, module.__doc__ or ""))
-    return cast("TyperCommand", typer.main.get_command(application))  # of one function, which is no group
+    return cast("TyperCommand", typer.main.get_command(application))  # a single function is not a group

@@ -52,7 +52,7 @@ class ToolReporter(Reporter):
             self.write_json(kind, fields)
 
     def worded(self, text: str) -> str:
-        """Return a message with the parameters that it names as flags of the tool."""
+        """Return a message with its parameters shown as flags of the tool."""
         return worded(text, self.flags)
 
     def write_json(self, kind: str, fields: dict[str, object]) -> None:
@@ -61,10 +61,10 @@ class ToolReporter(Reporter):
         self.write(escaped_json(json.dumps(record, ensure_ascii=False, default=str)))
 
     def error(self, text: str) -> None:
-        """Write the line that says why the tool ends, even with `--quiet`."""
+        """Write the error line with which the tool ends, even with `--quiet`."""
         text = " ".join(self.worded(text).split())
         if rank():
-            time.sleep(3)  # the first process reports an error of all processes; torchrun ends the others meanwhile
+            time.sleep(3)  # rank 0 reports an error that all processes have; torchrun ends the others meanwhile
         if self.log_json:
             self.write_json("error", {"text": text})
         else:
@@ -86,12 +86,12 @@ class ToolReporter(Reporter):
         )
 
     def can_draw(self) -> bool:
-        """Return whether standard error is a terminal that can redraw lines, and no data go to it or into a pipe."""
+        """Return whether standard error is a terminal that can redraw lines, without data on it or on a pipe."""
         hidden = self.quiet or self.log_json or self.data_on_terminal or rank() != 0
         return not hidden and sys.stderr.isatty() and os.environ.get("TERM", "dumb") not in ("dumb", "unknown")
 
     def leave_terminal_to_data(self) -> None:
-        """Draw no live line if data go to this terminal, or through a pipe to a tool that draws its own."""
+        """Turn off live lines if data is written to this terminal, or through a pipe to a tool that draws its own."""
         self.data_on_terminal = os.isatty(1) or stat.S_ISFIFO(os.fstat(1).st_mode)
 
     @contextmanager
@@ -145,7 +145,7 @@ def configure(
 ) -> None:
     """Set how this process reports, and forget the notices of an earlier tool.
 
-    `flags` are those of the tool's parameters that are not called like them.
+    `flags` has the flags of the tool's parameters whose names differ from them.
     """
     global _tool
     _tool = ToolReporter(tool, quiet, log_json, strict, flags)
@@ -153,7 +153,7 @@ def configure(
 
 
 def error(text: str) -> None:
-    """Write the one line that says why the tool ends."""
+    """Write the error line with which the tool ends."""
     _tool.error(text)
 
 

@@ -9,7 +9,7 @@ from drtools import reporting, signals
 from drtools.cli import console, streams
 from drtools.errors import AlreadyDone, GateRefused, InputError, Terminated, WorldError
 
-DISK_FULL = ("No space left on device", "Disk quota exceeded", "File too large")  # of errors that are no OSError
+DISK_FULL = ("No space left on device", "Disk quota exceeded", "File too large")  # in errors that are not an OSError
 
 
 def exit_status(error: BaseException, arguments: Sequence[str] = ()) -> int:
@@ -35,10 +35,10 @@ def exit_status(error: BaseException, arguments: Sequence[str] = ()) -> int:
         streams.leave_output()
         return 128 + signal.SIGPIPE
     if isinstance(error, OSError):
-        if error.filename is None:  # of a stream, as a rule standard output
+        if error.filename is None:  # a stream, usually standard output
             streams.leave_output()
         if error.filename is None and error.errno == errno.EBADF:
-            console.error("standard input or output is closed, and was to be read or written; name files, or open it")
+            console.error("standard input or output is closed; use files, or open it")
             return 1
         where = f"{error.filename}: " if error.filename else ""
         console.error(
@@ -51,11 +51,11 @@ def exit_status(error: BaseException, arguments: Sequence[str] = ()) -> int:
     if isinstance(error, MemoryError) or "OutOfMemory" in type(error).__name__ or "can't allocate memory" in str(error):
         console.error(
             f"out of memory ({str(error).splitlines()[0] if str(error) else 'no details'}); try a smaller "
-            "--batch-tokens, in a training --gradient-caching"
+            "--batch-tokens, or --gradient-caching in trainings"
         )
         return 1
     full = next((words for words in DISK_FULL if words in str(error)), None)
-    if full:  # as safetensors, torch and Java tell it
+    if full:  # messages of safetensors, torch and Java
         console.error(f"{full}: nothing finished was changed; once there is room, the same command again continues")
         return 1
     raise error

@@ -1,4 +1,4 @@
-"""Messages in the words of the command line: parameters are shown as the flags of the running tool."""
+"""Messages for the command line, in which parameters are shown as flags of the running tool."""
 
 from collections.abc import Iterable, Mapping
 
@@ -7,12 +7,12 @@ from drtools.errors import names_in
 
 
 def worded(text: str, flags: Mapping[str, str]) -> str:
-    """Return a message with each parameter as a flag: one of `flags`, else its name with two dashes before it."""
+    """Return a message with each parameter as a flag: the one in `flags`, or its name after two dashes."""
     return names_in(text, lambda name: flags.get(name, usual_flag(name)))
 
 
 def usual_flag(name: str) -> str:
-    """Return the flag of most parameters of a name."""
+    """Return the default flag of a parameter."""
     return f"--{name.replace('_', '-')}"
 
 
@@ -22,6 +22,6 @@ def recorded_flag(name: str) -> str:
 
 
 def unusual_flags(flags: Iterable[Flag]) -> dict[str, str]:
-    """Return the flags of a tool's parameters that are not as usual: `batch_queries` is `--batch-documents`."""
+    """Return the flags of a tool that are not the default ones, such as `--batch-documents` for `batch_queries`."""
     longest = {flag.parameter: flag.names[-1] for flag in flags if flag.names}
     return {name: word for name, word in longest.items() if word != usual_flag(name)}

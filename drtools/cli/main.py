@@ -48,12 +48,14 @@ def _list_tools() -> str:
 
 
 def _check_given_once(name: str, arguments: list[str]) -> None:
-    """Raise InputError for a flag of one value that was given twice, of which only the last would count."""
+    """Raise InputError for a flag with one value that was given twice, since only the last would count."""
     parsed = command(name)
     context = parsed.make_context(name, [], resilient_parsing=True)
     _, _, order = parsed.make_parser(context).parse_args(list(arguments))
     for parameter in dict.fromkeys(order):
-        is_flag = getattr(parameter, "is_flag", True)  # arguments have no such word, and a flag may be repeated
+        is_flag = getattr(
+            parameter, "is_flag", True
+        )  # arguments have no such attribute, and some flags may be repeated
         takes_one = not is_flag and not parameter.multiple
         if takes_one and order.count(parameter) > 1:
             raise InputError(
@@ -71,7 +73,7 @@ def _invoke(name: str, arguments: list[str]) -> None:
     _check_given_once(name, arguments)
     parsed = command(name)
     try:
-        # not typer's own `main`, which takes a broken pipe and an interrupt for exits of its own, in silence
+        # not typer's `main`, which silently exits on a broken pipe and an interrupt
         with parsed.make_context(f"drtools {name}", list(arguments)) as context:
             parsed.invoke(context)
     except typer.TyperException as error:
@@ -88,7 +90,7 @@ def _invoke(name: str, arguments: list[str]) -> None:
 
 
 def _say_internal_error(kind: type[BaseException], error: BaseException, traceback: object) -> None:
-    """Say what nobody caught; a signal that came while a tool was ending is no bug, and ends it as such."""
+    """Report an uncaught error. A signal that arrives while a tool is ending is not an error, and ends it as usual."""
     stopped = signals.came()
     if stopped and (kind is KeyboardInterrupt or issubclass(kind, Terminated)):
         os._exit(exit_status(stopped))
@@ -105,7 +107,7 @@ def main(arguments: list[str] | None = None) -> None:
         sys.excepthook = _say_internal_error
     try:
         _answer(arguments)
-        sys.stdout.flush()  # what a full disk or a closed pipe does not take is an error here, and not at the very end
+        sys.stdout.flush()  # a full disk or a closed pipe raises its error here, not at interpreter exit
         signals.end(0)
     except (Exception, KeyboardInterrupt, Terminated) as raised:
         error = signals.behind(raised)
@@ -119,7 +121,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _answer(arguments: list[str]) -> None:
-    """Do what the command line asks for."""
+    """Run the request of a command line."""
     if "DRTOOLS_COMPLETE" in os.environ:
         from drtools.cli import completion
 
@@ -153,6 +155,6 @@ def _run(name: str, arguments: list[str]) -> None:
     console.configure(name)
     os.environ.setdefault(
         "OMP_WAIT_POLICY", "PASSIVE"
-    )  # waiting threads must not spin, because on a shared machine they would take cores from those that work
+    )  # waiting threads must not spin, since on a shared machine they would take cores from working threads
     signals.listen()
     _invoke(name, arguments)

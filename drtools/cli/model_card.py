@@ -1,6 +1,6 @@
-"""The model card: README.md of a trained model's folder, which says what it is, how it was made and how to use it.
+"""The model card: README.md in the folder of a trained model, with what it is, how it was made and how to use it.
 
-It states what was done and measured on dev, and judges nothing.
+It states the training and the measures on dev, without a judgement.
 """
 
 import json
@@ -61,10 +61,10 @@ print(model.predict([("how do vaccines work", "Vaccines train the immune system.
 def write_card(folder: Path, record: dict[str, Any]) -> None:
     """Write README.md into a model folder.
 
-    `record`: tool, version, request (as in manifests), base, dimension, normalized, max_query_tokens,
+    `record` has: tool, version, request (as in manifests), base, dimension, normalized, max_query_tokens,
     max_document_tokens, query_prompt, document_prompt, evaluations ([{"step", measure: value}]), best ({"step",
-    "value", "measure"} or None), steps, training_seconds; measured_on, if not on dev queries. Of paths on this machine
-    only the last name is written.
+    "value", "measure"} or None), steps, training_seconds, and measured_on if this was not on dev queries. Of paths on
+    this machine, only the last name is written.
     """
     parts = [
         _front_matter(record["base"], "sentence-similarity", TAGS),
@@ -83,15 +83,15 @@ def write_card(folder: Path, record: dict[str, Any]) -> None:
 
 
 def write_ranker_card(folder: Path, record: dict[str, Any]) -> None:
-    """Write README.md into a cross-encoder's folder.
+    """Write README.md into the folder of a cross-encoder.
 
-    `record` is as for an encoder, without its vectors' facts and prompts, and with max_pair_tokens; max_document_tokens
-    may be None.
+    `record` is as for an encoder, without the keys of vectors and prompts, and with max_pair_tokens.
+    max_document_tokens may be None.
     """
     parts = [
         _front_matter(record["base"], "text-ranking", RANKER_TAGS),
         "# A cross-encoder",
-        _what(record, "It reads a query and a document together and gives one logit"),
+        _what(record, "It reads a query and a document together and returns one logit"),
         "## Use",
         RANKER_USAGE,
         "## Pairs",
@@ -174,7 +174,7 @@ def _pairs(record: dict[str, Any]) -> str:
         ["pair, with special tokens", str(record["max_pair_tokens"])],
     ]
     return (
-        "Longer texts are cut. sentence-transformers knows the pair's length alone, and cuts the longer text of a "
+        "Longer texts are cut. sentence-transformers only uses the length of the pair, and cuts the longer text of a "
         f"pair.\n\n{_table(rows)}"
     )
 
@@ -203,13 +203,13 @@ def _settings(arguments: dict[str, Any]) -> str:
     rows += [
         [f"`--{name.replace('_', '-')}`", _setting(value)] for name, value in arguments.items() if value is not None
     ]
-    return f"What is not listed was left to the tool or to the model's files.\n\n{_table(rows)}"
+    return f"Other settings are the defaults of the tool or those of the model's files.\n\n{_table(rows)}"
 
 
 def _setting(value: object) -> str:
-    """Return a cell for a flag's value as a request records it.
+    """Return a table cell for the value of a flag in a request.
 
-    Of an input its name, its fingerprint and what else is said.
+    For an input, the cell has its name and fingerprint.
     """
     if isinstance(value, list) and any(isinstance(item, dict) for item in value):
         return ", ".join(_setting(item) for item in value)
@@ -217,17 +217,17 @@ def _setting(value: object) -> str:
         return _cell(value)
     path = (
         value["path"] if "fingerprint" not in value else Path(value["path"]).absolute().name
-    )  # a hub's name has no fingerprint
+    )  # a hub name has no fingerprint
     return ", ".join([_cell(path), *(f"{key} {_cell(item)}" for key, item in value.items() if key != "path")])
 
 
 def _cell(value: object) -> str:
-    """Return a value as code in a table's cell, as JSON: spaces at its ends are seen, and it has no line breaks."""
+    """Return a value as JSON code in a table cell, which shows spaces at both ends and escapes line breaks."""
     return _code(json.dumps(value, ensure_ascii=False)).replace("|", r"\|")
 
 
 def _code(text: str) -> str:
-    """Return a text as code, in which neither HTML nor Markdown counts; a line break would end it."""
+    """Return a text as code, in which HTML and Markdown are not interpreted. It must not have line breaks."""
     text = escaped_line(text)
     fence = "`" * (1 + max((len(run) for run in re.findall("`+", text)), default=0))
     return f"{fence} {text} {fence}" if "`" in text else f"{fence}{text}{fence}"

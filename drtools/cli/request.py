@@ -1,4 +1,4 @@
-"""Requests: a record of a tool's flags by which two commands can be compared."""
+"""Requests: records of a tool's flags with which two commands can be compared."""
 
 import os
 from collections.abc import Iterator
@@ -66,7 +66,7 @@ def _check_inputs(output: str, inputs: list[str]) -> None:
         return
     target = Path(output).resolve()
     for value in inputs:
-        if value in STANDARD_INPUT or not os.path.exists(value):  # a model's name on the hub
+        if value in STANDARD_INPUT or not os.path.exists(value):  # the name of a model on the hub
             continue
         place = Path(value).resolve()
         if place == target or (target.exists() and os.path.samefile(value, target)):
@@ -82,9 +82,9 @@ def _check_inputs(output: str, inputs: list[str]) -> None:
 
 
 def pinned_values(parameters: list[Parameter], values: dict[str, object]) -> dict[str, object]:
-    """Return the flags' values with each input behind a published link named by the version that the link names now.
+    """Return the flags' values with each published link in an input replaced by its current version.
 
-    Raises InputError for an output that is such a link (versions never change), that no output can be, or that is an
+    Raises InputError for an output that is such a link (versions never change), that cannot be written, or that is an
     input.
     """
     output = str(values.get("output", "-"))
@@ -105,9 +105,9 @@ def pinned_values(parameters: list[Parameter], values: dict[str, object]) -> dic
 
 
 def checked_request(tool: str, parameters: list[Parameter], values: dict[str, object]) -> Request:
-    """Return what identifies a command.
+    """Return the request of a command.
 
-    The tool, every flag that can change its result, and its inputs' fingerprints.
+    It has the tool, every flag that can change its result, and the fingerprints of its inputs.
     """
     arguments = {}
     for parameter in parameters:

@@ -1,9 +1,9 @@
-"""Text for the columns of a terminal: its width, folding at words, tables, the line of a progress.
+"""Lay out text for a terminal: its width, wrapped lines, tables, progress lines.
 
-Pure functions of strings, through which all goes that is printed for a person: control characters are escaped here.
+All text for users passes through these functions, which escape control characters.
 
-A narrow terminal never costs a number: a table that does not fit puts long names on lines of their own, and columns
-that do not fit into a further table below. Ids, paths and addresses are not broken, so that they can be copied whole.
+No number is cut in a narrow terminal. In a table that does not fit, long names get their own lines, and columns without
+room follow in another table below. Ids, paths and URLs are not broken, so that they can be copied.
 """
 
 import re
@@ -17,20 +17,19 @@ WIDE = (
     "\u1100-\u115f\u2e80-\ua4cf\uac00-\ud7a3\uf900-\ufaff\ufe30-\ufe6f\uff00-\uff60\uffe0-\uffe6\U00020000-\U0003fffd"
 )
 CLOSING = "、。，．：；？！）」』】》〉’”"
-# what a line may end after: a run of spaces, one character of Chinese or Japanese with the marks that close it, or a
-# word
+# a line may end after one of these: spaces, a Chinese or Japanese character with closing marks, or a word
 PIECE = re.compile(rf"\s+|[{WIDE}][{CLOSING}]*|[^\s{WIDE}]+")
-BARS = (40, 30, 20, 10)  # columns; in steps, so that a bar does not tremble with the digits beside it
-LEAST_FIRST = 24  # columns that a table's first has room for before others move below it
+BARS = (40, 30, 20, 10)  # columns; in steps, so that a bar does not change its width with each digit
+LEAST_FIRST = 24  # columns for the first cell before other cells are moved below it
 
 
 def terminal_width(stream: TextIO) -> int | None:
-    """Return the columns of the terminal that a stream is, None for a file or a pipe."""
+    """Return the width of a stream's terminal in columns, None for a file or a pipe."""
     return shutil.get_terminal_size().columns if stream.isatty() else None
 
 
 def columns_of(text: str) -> int:
-    """Return the columns that a text takes on a terminal."""
+    """Return the width of a text on a terminal in columns."""
     if text.isascii():
         return len(text)
     from rich.cells import cell_len
@@ -39,9 +38,9 @@ def columns_of(text: str) -> int:
 
 
 def wrapped(text: str, width: int | None, later: str = "") -> str:
-    """Fold a line at words to `width` columns; lines after the first begin with `later`. A longer word stays whole.
+    """Wrap a line at words to `width` columns. Later lines start with `later`. Longer words are not broken.
 
-    No width: on one line. Control characters are escaped.
+    Without a width, the text stays on one line. Control characters are escaped.
     """
     text = escaped(text)
     if width is None or columns_of(text) <= width:
@@ -60,10 +59,10 @@ def wrapped(text: str, width: int | None, later: str = "") -> str:
 
 
 def aligned(rows: Sequence[Sequence[str]], width: int | None = None) -> str:
-    """Lay out rows of words in columns: the first to the left, the others to the right, two spaces between.
+    """Align rows in columns: the first to the left, the others to the right, with two spaces between.
 
-    In fewer columns than that takes, a first cell without room has a line of its own, and columns without room follow
-    below. Control characters are escaped.
+    If the width is too small, a long first cell gets its own line, and columns without room follow below. Control
+    characters are escaped.
     """
     rows = [[escaped(cell) for cell in row] for row in rows]
     widths = [max(columns_of(row[i]) for row in rows if i < len(row)) for i in range(max(map(len, rows)))]
@@ -78,7 +77,7 @@ def aligned(rows: Sequence[Sequence[str]], width: int | None = None) -> str:
 
 
 def _groups(widths: list[int], room: int) -> list[list[int]]:
-    """Return the columns after the first in groups that fit, each of one at least."""
+    """Return the columns after the first in groups that fit, with at least one in each."""
     groups: list[list[int]] = []
     taken = room
     for i, each in enumerate(widths[1:], start=1):
@@ -103,12 +102,10 @@ def _lines_of(row: Sequence[str], columns: Sequence[int], widths: list[int], fir
 def progress_line(
     width: int, description: str, count: str, share: float | None, details: Sequence[str], ascii_only: bool = False
 ) -> str:
-    """Return one line of at most `width` columns.
+    """Return a progress line of at most `width` columns.
 
-    A description, a bar of `share` (0 to 1) if it is known, a count, details.
-
-    The first details stay longest; a bar has room before the fourth of them. Of what stands there nothing is cut but
-    the description.
+    It has a description, a bar of `share` (0 to 1) if it is known, a count, and details. The last details are dropped
+    first; the bar has priority over the fourth. Only the description can be shortened.
     """
     room = max(0, width - columns_of(count) - 1)
     if columns_of(description) > room:

@@ -15,13 +15,13 @@ WITH_DOCUMENTS = ("vectors", "faiss", "lucene")
 
 
 def place_texts(folders: list[Path], version: Path) -> dict[str, str]:
-    """Put the texts of these folders' documents into a version; return the name of the file for each folder's name.
+    """Put the texts of these folders' documents into a version. Returns {folder name: file name}.
 
-    Where they are not to be had, a notice says why. InputError if the run is strict.
+    Texts that are not available are reported with the reason. Raises InputError if notices are strict.
     """
     from drtools.formats.corpus_store import open_store
 
-    names: dict[str, str] = {}  # of files, by the fingerprint of the corpus or the place of the texts
+    names: dict[str, str] = {}  # file names, by the fingerprint of the corpus or the path of the texts
     placed: dict[str, str] = {}
     for folder in folders:
         found = _texts_of(folder)
@@ -31,14 +31,14 @@ def place_texts(folders: list[Path], version: Path) -> dict[str, str]:
         if key not in names:
             try:
                 store = open_store(path)
-            except InputError as error:  # of a corpus that nothing has read in full until now
+            except InputError as error:  # the corpus may not have been read in full before
                 _note(folder, f"its corpus cannot be read: {error}")
                 continue
             if store.fingerprint not in (key, None):
                 _note(folder, f"its corpus {path} has changed since")
                 continue
             names[key] = f"texts-{len(names) + 1}.sqlite" if names else TEXTS
-            if not (version / names[key]).exists():  # else it came along with the folder
+            if not (version / names[key]).exists():  # otherwise it came with the folder
                 store.place(version / names[key])
         placed[folder.name] = names[key]
     reporting.check_strict()
@@ -46,7 +46,7 @@ def place_texts(folders: list[Path], version: Path) -> dict[str, str]:
 
 
 def _texts_of(folder: Path) -> tuple[str, str] | None:
-    """Return where the texts of a folder's documents are, and what tells them from others; None for no texts."""
+    """Return the path and the identity of the texts of a folder's documents, None if there are none."""
     record = manifest_of(folder) or {}
     if record.get("kind") not in WITH_DOCUMENTS or record.get("side") == "query" or not record.get("corpus"):
         return None
@@ -62,7 +62,7 @@ def _texts_of(folder: Path) -> tuple[str, str] | None:
 
 
 def _reason(folder: Path, record: dict[str, Any]) -> str | None:
-    """Return why there are no texts of a folder, None if its corpus is the one that it was made from."""
+    """Return why the texts of a folder are not available, None if its corpus has not changed."""
     way = recorded_corpus(folder, record["corpus"])
     for step in way:
         if step.state or step.place is None:
@@ -74,7 +74,7 @@ def _reason(folder: Path, record: dict[str, Any]) -> str | None:
 
 
 def _has_become(state: str) -> str:
-    return f"is {state}" if state.startswith("not") else state or "cannot be read a second time"
+    return f"is {state}" if state.startswith("no ") else state or "cannot be read a second time"
 
 
 def _note(folder: Path, why: str) -> None:

@@ -29,7 +29,7 @@ def above_in_corpus(
     """Return for each query how many non-relevant documents rank above each relevant one, ascending."""
     vectors = sides.documents
     rows = [rows_of(vectors, documents) for documents in relevant.values()]
-    with reporting.progress(f"counting what stands above: {label}", len(vectors.array), "documents") as progress:
+    with reporting.progress(f"counting the documents above: {label}", len(vectors.array), "documents") as progress:
         counts = count_above(vectors.array, query_rows(sides, list(relevant)), rows, device, progress.advance)
     # the k-th of several relevant documents from the top has k relevant ones above it
     return {

@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 
     IdsAndTokens = tuple[list[str], Tokenized]
 
-DevMeasure = Callable[[], dict[str, float]]  # {measure: value} of the model as it stands
+DevMeasure = Callable[[], dict[str, float]]  # {measure: value} of the current model
 
-DEPTH, UNCUT_DEPTH = 100, 1000  # of lists, at the least; for measures without a cutoff
+DEPTH, UNCUT_DEPTH = 100, 1000  # of lists, at least; for measures without a cutoff
 
 
 def dev_measure(
@@ -120,7 +120,7 @@ def measure_lists(
     measures: Sequence[Measure],
     depth: int,
 ) -> dict[str, float]:
-    """Encode queries and documents, each with their ids, as the encoder stands, and measure the lists."""
+    """Encode queries and documents, given with their ids, with the current encoder, and measure the lists."""
     (query_ids, query_tokens), (pool, document_tokens) = queries, documents
     vectors = [
         np.empty((len(tokens.lengths), encoder.dimension), np.float32) for tokens in (query_tokens, document_tokens)

@@ -34,7 +34,7 @@ def softmax(scores: Sequence[float]) -> list[float]:
 def evenness(shares: Sequence[float]) -> float:
     """Return the entropy of shares divided by that of equal ones, so that lists of different length are comparable.
 
-    At 0 the shares say no more than a label, at 1 they say nothing.
+    At 0 the shares are a hard label, at 1 they are uniform.
     """
     return (
         -sum(share * math.log(share) for share in shares if share) / math.log(len(shares)) if len(shares) > 1 else 0.0

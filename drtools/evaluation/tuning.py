@@ -40,7 +40,7 @@ def tune_weight(
     Returns the best weight (of equals the smallest) and every (weight, value).
     """
     judged = {query_id: each for query_id, each in parts.items() if query_id in qrels}
-    seen = min(depth, measure.k or depth)  # what a measure does not look at need not be ranked
+    seen = min(depth, measure.k or depth)  # ranks below a measure's cutoff are not needed
     tried = []
     for weight in GRID:
         (by_query,) = evaluate(qrels, fuse(judged, [1.0, weight], seen), [measure]).values()

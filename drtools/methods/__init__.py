@@ -1,1 +1,1 @@
-"""One home a method: its settings, batches, loss, checks and dev measure."""
+"""The methods, each in a file or folder with its settings, batches, loss, checks and dev measure."""

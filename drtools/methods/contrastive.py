@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from drtools.training.task import Card
 
 EPOCHS = {"contrast": 2, "margin-mse": 20}  # [ours]; Zhan et al., DDR, on MS MARCO
-WARMUP_STEPS = 1000  # [ours] a tenth of the steps if that is less
+WARMUP_STEPS = 1000  # [ours] or a tenth of the steps, if that is less
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def train(
     beside: BesideSpec,
     card: Card,
 ) -> None:
-    """Train an encoder on examples, alone or with another encoder's vectors, and write its folder."""
+    """Train an encoder on examples, alone or together with vectors of another encoder, and write its folder."""
     from drtools.methods.dev import measure_on
     from drtools.methods.spar.joint import open_beside
     from drtools.training.encoder_task import EncoderTraining
@@ -106,9 +106,9 @@ def contrastive_loss(scale: float) -> Loss:
 
 
 def margin_mse_loss(scale: float) -> Loss:
-    """Return Margin-MSE of a batch.
+    """Return the Margin-MSE loss of a batch.
 
-    Each query's positive against its own negatives, as far as both have a teacher's score.
+    It compares the positive of each query with its own negatives, if both have a teacher's score.
     """
     import torch
 
@@ -130,9 +130,9 @@ LOSSES = {"contrast": contrastive_loss, "margin-mse": margin_mse_loss}
 
 
 def read_sources_for(loss: str, example_flags: ExamplesSpec, accept_scores: bool) -> list[ExampleSource]:
-    """Open the examples for a loss of LOSSES; margin-mse needs a teacher's scores.
+    """Open the examples for a loss in LOSSES. margin-mse needs a teacher's scores.
 
-    With `accept_scores` scores may be from any source.
+    With `accept_scores`, scores may be from any source.
     """
     from drtools.training.encoder_task import read_sources
     from drtools.training.examples import Scores
@@ -147,7 +147,7 @@ def read_sources_for(loss: str, example_flags: ExamplesSpec, accept_scores: bool
 def check_scored(sources: list[ExampleSource]) -> None:
     """Report documents without a score, whose pairs Margin-MSE leaves out.
 
-    InputError if no pair of a source is left.
+    Raises InputError if a source has no pair left.
     """
     import numpy as np
 

@@ -25,14 +25,14 @@ def measure_on(
 ) -> DevMeasure | None:
     """Return a function that evaluates the model on the dev judgements, if there are any; default: the first corpus.
 
-    A `joint` model is measured in place of the encoder within it. Dev queries and positives that the examples of any
-    source have too are reported.
+    A `joint` model is measured in place of its encoder. Dev queries and positives that are also in the examples of a
+    source are reported.
     """
     return dev_measure(
         dev,
         queries,
         sources[0].store,
-        joint or task.model,  # type: ignore[arg-type]  # it makes rows of each side as an encoder does
+        joint or task.model,  # type: ignore[arg-type]  # it returns rows of each side like an encoder
         task.computing,
         task.training.seed,
         sources[0].title_separator,

@@ -1,8 +1,8 @@
 """STAR: static hard negatives and in-batch negatives (Zhan et al. 2021), its paper's baselines, and ANCE's refresh.
 
-Pairwise RankNet over every query and every other query's positive, and every query and all hard negatives of the batch.
-A refresh encodes the corpus, searches, and takes what ranks high and is not relevant as negatives. What the examples
-avoid (see training/avoided_rows) is not taken.
+The loss is pairwise RankNet of each query's positive against the positives of all other queries and against all hard
+negatives of the batch. A refresh encodes the corpus, searches, and uses documents with high ranks that are not relevant
+as negatives. Rows that the examples avoid (see training/avoided_rows) are not used.
 """
 
 from __future__ import annotations
@@ -91,12 +91,12 @@ class StarSettings:
 
     @property
     def draws(self) -> bool:
-        """Whether negatives are mined or drawn while training."""
+        """Whether negatives are mined or drawn during training."""
         return bool(self.refresh_every_steps) or self.negatives == "random"
 
     @property
     def avoids_duplicates(self) -> bool:
-        """Whether queries' own documents and copies of positives are left out of what is mined or drawn."""
+        """Whether queries' own documents and copies of positives are excluded from mined and drawn negatives."""
         return self.draws and not self.keep_duplicates
 
 
@@ -179,10 +179,10 @@ def star_loss(scale: float, negatives: str = "static", alpha: float | None = Non
 class HardNegativeRefresh:
     """Replaces the negatives of all examples by documents that the current model ranks high.
 
-    Processes share a file system.
+    Processes must share a file system.
     """
 
-    at_start = False  # the examples' own negatives are those of the start
+    at_start = False  # training starts with the negatives of the examples
 
     def __init__(
         self,
@@ -198,9 +198,9 @@ class HardNegativeRefresh:
         self.depth = parse_ranks(flags.ranks)[1]
 
     def make(self, path: Path, step: int, check_stop: Callable[[], None]) -> None:
-        """Write each source's negatives: rows of its corpus, and where each example's begin.
+        """Write the negatives of each source: rows of its corpus, and the start of each example's list.
 
-        Called in every process; `check_stop` raises at a stop.
+        Called in every process. `check_stop` raises an exception if the training is stopped.
         """
         import numpy as np
 
@@ -231,7 +231,7 @@ class HardNegativeRefresh:
             )
 
     def _document_vectors(self, source: ExampleSource, path: Path, check_stop: Callable[[], None]) -> np.ndarray:
-        """Encode the corpus, each process its share of the rows, into one file; return it [N, D]."""
+        """Encode the corpus into one file, each process its share of the rows. Returns the vectors [N, D]."""
         import numpy as np
 
         from drtools.encoding.loop import encode_tokens
@@ -262,11 +262,11 @@ class HardNegativeRefresh:
         encoder, examples = self.model.of("query"), source.examples
         queries, _ = encode_texts(encoder, examples.queries, "query", self.computing)
         scores, rows = search(vectors, queries, self.depth, device=self.computing.device)
-        flags = replace(self.flags, seed=self.flags.seed + step)  # another draw each time
+        flags = replace(self.flags, seed=self.flags.seed + step)  # a new draw each time
         removed: Counter[str] = Counter()
         mined = RaggedArray.of(
             cast(
-                "list[int]",  # rows stand in for ids
+                "list[int]",  # rows in place of ids
                 list(
                     choose_negatives(
                         query_id,

@@ -1,4 +1,4 @@
-"""Scoring by a teacher of what methods learn from: documents, dark items (ADAM), pieces (FGD); and of runs."""
+"""Score documents, dark items (ADAM), pieces (FGD) and runs with a teacher."""
 
 from __future__ import annotations
 
@@ -42,22 +42,23 @@ if TYPE_CHECKING:
 
 @dataclass(kw_only=True)
 class ScoringState(State):
-    """What a stopped scoring continues from: what was counted, and the first ids that had no text."""
+    """The state of a stopped scoring: its counts, and the first ids without a text."""
 
     counts: dict[str, int]
     first: dict[str, list[str]] = field(default_factory=dict)
 
     @classmethod
     def begun(cls, work: Work) -> ScoringState:
-        """Return what was saved of some work, or what it begins with."""
+        """Return the saved state of some work, or its initial state."""
         return cls.of(work) or cls(counts={})
 
 
 @dataclass(frozen=True)
 class ScoringSettings:
-    """The teacher, what it scores, and how much of each text it reads.
+    """The teacher, the data that it scores, and its maximum lengths.
 
-    `examples`, or `given` for the same, or a `run`; `pieces` names the encoder that is to learn from their pieces.
+    The data are `examples` (or `given`, which means the same) or a `run`. `pieces` is the encoder that will be trained
+    on the scores of their pieces.
     """
 
     teacher: list[str]
@@ -102,7 +103,7 @@ class ScoringSettings:
 
 
 def score(work: Work, settings: ScoringSettings, *, sizes: PieceSizes, compute: ComputeSpec) -> None:
-    """Score examples or a run window by window, through the cache, and write the same in its order."""
+    """Score examples or a run window by window, using the cache, and write them in their order."""
     from drtools.models.compute import settle
     from drtools.teachers.scoring import ODDITIES, WINDOW_PAIRS, load_teacher
 
@@ -124,7 +125,7 @@ def score(work: Work, settings: ScoringSettings, *, sizes: PieceSizes, compute: 
     if examples:
         counts = score_examples(teacher, examples, texts, cutter, lacking, window, work)
     else:
-        assert settings.run is not None, "one of the two is there"
+        assert settings.run is not None, "one of the two is given"
         counts = rank_run(teacher, settings.run, settings.depth, texts, lacking, window, settings.tag, work)
     counts.update({name: count for name, count in teacher.counts.items() if name not in ODDITIES})
     report(counts, lacking)
@@ -139,7 +140,7 @@ def score(work: Work, settings: ScoringSettings, *, sizes: PieceSizes, compute: 
 
 
 def open_cutter(settings: ScoringSettings, sizes: PieceSizes) -> Cutter | None:
-    """Return the cutter of documents into pieces, if pieces are scored."""
+    """Return an object that cuts documents into pieces, if pieces are scored."""
     from drtools.methods.fgd.piece_scores import load_cutter
 
     if not settings.pieces:
@@ -216,7 +217,7 @@ def write_windows(
     lacking: Lacking,
     work: Work,
 ) -> Counter[str]:
-    """Score window by window; each is saved once it is written."""
+    """Score window by window. The state is saved after each."""
     from drtools.teachers.scoring import ODDITIES
 
     before = Counter[str](ScoringState.begun(work).counts)
@@ -243,8 +244,8 @@ def report(counts: Counter[str], lacking: Lacking) -> None:
     )
     pieces = f"pieces that another teacher scored; left out, use {param('pieces')} MODEL to score them again"
     cut = (
-        "longer than twice a document, or than the teacher reads beside their query, and lost the end of a half or of "
-        "both"
+        "longer than twice a document, or than the teacher can read with their query, and lost the end of one or both "
+        "halves"
     )
     for name, one, many in (
         (

@@ -105,14 +105,14 @@ def test_the_hub_is_asked_unless_it_is_set_offline(monkeypatch):
     threading.Thread(target=server.serve_forever, daemon=True).start()
     monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{server.server_port}")
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    assert machine._hub().state == "ok" and "is reached" in machine._hub().found
+    assert machine._hub().state == "ok" and "can be reached" in machine._hub().found
     Hub.status = 503
     assert machine._hub().state == "note" and "answers 503" in machine._hub().found
     server.shutdown()
     server.server_close()
-    assert machine._hub().state == "note" and "not reached" in machine._hub().found
+    assert machine._hub().state == "note" and "cannot be reached" in machine._hub().found
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    assert machine._hub().state == "ok" and "not asked" in machine._hub().found
+    assert machine._hub().state == "ok" and "not checked" in machine._hub().found
 
 
 def test_little_room_is_a_note(monkeypatch, tmp_path):

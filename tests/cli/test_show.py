@@ -46,7 +46,7 @@ def test_the_tree_leads_back_to_the_corpus_from_anywhere(made, drtools, monkeypa
     changed = drtools("show", made.folder / "mined.jsonl").out
     assert (
         "qrels.tsv: a file of 8 B; has changed since" in changed
-        and "--index index: not there any more" in changed
+        and "--index index: no longer there" in changed
         and "--vectors" not in changed
     )
 

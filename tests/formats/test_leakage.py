@@ -229,7 +229,7 @@ def test_eval_knows_by_manifests_what_the_model_behind_a_run_was_trained_on(spli
     assert clean.status == 0, clean.err
     split.folder.joinpath("train.jsonl").write_text(open(split.examples).readline())
     changed = drtools(*measure, "--strict")
-    assert changed.status == 0 and "its training queries are gone or have changed" in changed.err, changed.err
+    assert changed.status == 0 and "its training queries are missing or have changed" in changed.err, changed.err
 
 
 def write_qrels(split):

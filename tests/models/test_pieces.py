@@ -221,7 +221,7 @@ def misplaced(record):
     ("spoil", "words"),
     [
         (without_pieces, "no scored pieces were found; run teacher-score pieces"),
-        (shorter, "piece_scores does not fit"),
+        (shorter, "piece_scores does not match"),
         (unscored, "is None, expected a number"),
         (misplaced, 'expected {"id": document'),
     ],

@@ -86,7 +86,7 @@ def test_no_model_names_a_place_and_show_finds_its_inputs(drtools, toy, encoder_
         assert done.status == 0, (name, done.err)
         check(out / name, toy.folder, Path(encoder_folder).parent, Path(bert).parent)
         shown = drtools("show", out / name)
-        assert shown.status == 0 and "not there any more" not in shown.out, shown.out
+        assert shown.status == 0 and "no longer there" not in shown.out, shown.out
         if name != "both" and name != "merged":
             assert "--corpus corpus.jsonl: a file of" in shown.out.replace("\n    ", " "), shown.out
     assert json.loads((out / "model" / "manifest.json").read_text())["base"] == Path(encoder_folder).name

@@ -591,7 +591,7 @@ BAD = {
     "no random document": (
         lambda t: ["--baseline", "rand-kd", "--teacher", "x", "--negatives", "0"],
         None,
-        "expected how many random documents",
+        "expected the number of random documents",
     ),
     "two sources of scores": (lambda t: ["--teacher", "x", "--accept-scores"], None, "leave one of the two out"),
     "minutes alone": (lambda t: ["--minutes", "1"], None, "only --minutes 1 was given"),

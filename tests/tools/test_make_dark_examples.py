@@ -60,7 +60,7 @@ def test_items_are_of_the_drawn_negatives_and_one_positive(mined, drtools):
         assert "dark_scores" not in made
     for words in (
         "20 examples with 74 negatives and 174 dark items",
-        "1 query has several positives, of which one was drawn",
+        "1 query has several positives; one was drawn",
         "2 queries have fewer than 4 negatives",
     ):
         assert words in outcome.err

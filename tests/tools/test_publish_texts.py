@@ -110,11 +110,11 @@ def test_a_corpus_that_changed_or_is_gone_is_said_and_nothing_else_changes(made,
     again = drtools("publish", "index", "model", "live")
     assert again.status == 0 and "already" in again.err and "without" not in again.err
     (made.folder / "corpus.jsonl").unlink()
-    assert "its corpus corpus.jsonl is not there any more" in drtools("publish", "vectors", "live").err
+    assert "its corpus corpus.jsonl is no longer there" in drtools("publish", "vectors", "live").err
     now = os.readlink("live")
     shutil.rmtree("vectors")
     outcome = drtools("publish", "index", "live", "--strict")
-    assert outcome.status == 2 and "vectors, which it was made from, is not there any more" in outcome.err, outcome.err
+    assert outcome.status == 2 and "vectors, which it was made from, is no longer there" in outcome.err, outcome.err
     assert os.readlink("live") == now and len(outcome.err.splitlines()) == 1
     assert drtools("publish", "first/index", "live").err.count("\n") == 1, "a version's own texts go with its parts"
     assert all(title in search(drtools, made, "--index", "live", "--model", "model").out for title in titles(made))

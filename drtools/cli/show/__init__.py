@@ -1,1 +1,1 @@
-"""What is there, told to a person: artefacts, where they came from, this machine."""
+"""Displays of artefacts, their lineage and this machine."""

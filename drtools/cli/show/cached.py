@@ -17,7 +17,7 @@ WORDS = {
 
 
 def entry_words(entry: Entry) -> str:
-    """Say what an entry is and what it belongs to: `texts of /data/corpus.jsonl`."""
+    """Describe an entry and what it belongs to: `texts of /data/corpus.jsonl`."""
     words = WORDS[entry.kind]
     if entry.kind not in ("texts", "scores"):
         return words

@@ -98,7 +98,7 @@ def index_lines(path: Path, texts: TextsBehind, count: int) -> Iterator[str]:
 
 
 def model_lines(path: Path) -> Iterator[str]:
-    """Yield what a model is: its body and sizes, how its vectors are made, what training told."""
+    """Yield facts about a model: its body and sizes, how its vectors are computed, its training."""
     ours = own_settings(path)
     if ours.get("kind") in ("rem", "lexical", "ranker"):
         yield f"{ours['kind']}: " + ", ".join(

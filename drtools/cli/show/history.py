@@ -13,7 +13,7 @@ LATER = " " * 4
 
 
 def history_lines(link: Path, width: int | None) -> Iterator[str]:
-    """Yield the last publications of a link as a table, how many more there are, and what changed with the last."""
+    """Yield the last publications of a link as a table, the number of earlier ones, and the changes in the last one."""
     publications, damaged = history_of(link)
     shown = publications[-SHOWN:]
     if shown:

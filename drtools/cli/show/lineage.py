@@ -12,14 +12,14 @@ from drtools.outputs.places import places_of
 from drtools.outputs.versions import own_texts
 
 CORPUS_FLAGS, QUERIES_FLAGS = ("corpus", "lucene", "documents"), ("queries",)
-# from a run, an index or vectors to what they hold; a model's own corpus, or that of an update, is another
+# lead from a run, an index or vectors to their documents; the corpus of a model or of an update is another one
 SEARCHED_FLAGS = ("index", "vectors", "run", "runs", "rerank", "first")
 
 
 class Ancestor(NamedTuple):
-    """An input of an artefact, or of one of its inputs: `depth` 1 are its own.
+    """An input of an artefact (`depth` 1), or of one of its inputs.
 
-    `place` is None where it is not there any more.
+    `place` is None if the input is no longer there.
     """
 
     depth: int
@@ -37,7 +37,7 @@ def manifest_of(path: Path) -> dict[str, Any] | None:
 
 
 def ancestors(artefact: Path, among: tuple[str, ...] | None = None) -> Iterator[Ancestor]:
-    """Yield all that an artefact was made from, each below what was made of it; `among` names the flags to follow.
+    """Yield all direct and indirect inputs of an artefact, each after what was made from it. `among` limits the flags.
 
     The inputs of an artefact that was already listed are not repeated.
     """
@@ -61,9 +61,10 @@ def _ancestors(artefact: Path, depth: int, met: set[Path], among: tuple[str, ...
 
 
 def _found(depth: int, flag: str, item: dict[str, Any], artefact: Path) -> Ancestor:
-    """Look for an input where its name leads from here, from the artefact and each folder above it, and where it was.
+    """Look for an input by its name from here, from the artefact and each folder above it, and at its earlier paths.
 
-    Manifests keep names as they were typed, but those of models keep no absolute path: this machine's cache does.
+    Manifests keep names as they were typed. Manifests of models keep no absolute paths, which are in this machine's
+    cache.
     """
     path, fingerprint = item["path"], item.get("fingerprint")
     if shown(path) == "standard input":
@@ -71,10 +72,10 @@ def _found(depth: int, flag: str, item: dict[str, Any], artefact: Path) -> Ances
     places = [
         place
         for place in (Path(path), *(folder / path for folder in (artefact.absolute(), *artefact.absolute().parents)))
-        if place.is_file() or place.is_dir()  # what can be read only once is not looked into
+        if place.is_file() or place.is_dir()  # pipes, which can be read only once, are not opened
     ]
     if fingerprint is None:
-        return Ancestor(depth, flag, path, None, "by its name on the hub")
+        return Ancestor(depth, flag, path, None, "a name on the hub")
     for place in places:
         if manifest.fingerprint(place) == fingerprint:
             return Ancestor(depth, flag, path, place, "")
@@ -84,15 +85,14 @@ def _found(depth: int, flag: str, item: dict[str, Any], artefact: Path) -> Ances
             return Ancestor(depth, flag, str(place), place, "")
     places += remembered
     return Ancestor(
-        depth, flag, path, places[0] if places else None, "has changed since" if places else "not there any more"
+        depth, flag, path, places[0] if places else None, "has changed since" if places else "no longer there"
     )
 
 
 def source(artefact: Path, flags: tuple[str, ...], through: tuple[str, ...] | None = None) -> str | None:
-    """Return the nearest input of one of these flags that is there, unchanged: an artefact's corpus, or its queries.
+    """Return the nearest unchanged input of one of these flags, such as an artefact's corpus or queries.
 
-    With `through` it is looked for behind these flags alone. The texts that a published version holds are the corpus of
-    what is in it.
+    `through` limits the flags to follow. The texts in a published version are the corpus of its folders.
     """
     of_documents = flags == CORPUS_FLAGS
     own = own_texts(artefact) if of_documents else None
@@ -110,12 +110,12 @@ def source(artefact: Path, flags: tuple[str, ...], through: tuple[str, ...] | No
 
 
 def recorded_corpus(artefact: Path, name: str | None) -> list[Ancestor]:
-    """Return the corpus `name` that an index or vectors were made from, last, below what was made of it on the way.
+    """Return the inputs that lead from an index or vectors to the corpus `name`, which comes last.
 
-    Where the manifests lead to no such corpus, the list ends where they lead nowhere.
+    If the manifests do not lead to the corpus, the list ends at the last input that was found.
     """
     way: list[Ancestor] = []
-    for ancestor in ancestors(artefact, (*CORPUS_FLAGS, *SEARCHED_FLAGS)):  # a model has a corpus of its own
+    for ancestor in ancestors(artefact, (*CORPUS_FLAGS, *SEARCHED_FLAGS)):  # a model has its own corpus
         way = [*(above for above in way if above.depth < ancestor.depth), ancestor]
         if ancestor.flag in CORPUS_FLAGS and ancestor.path == name:
             break
@@ -123,9 +123,9 @@ def recorded_corpus(artefact: Path, name: str | None) -> list[Ancestor]:
 
 
 def corpus_behind(artefact: Path, name: str | None) -> str | None:
-    """Return where the texts of an index or of vectors are, None if they have changed or are gone.
+    """Return the path of the texts of an index or of vectors, None if they have changed or are missing.
 
-    They are in its published version, or else in the corpus `name` that it was made from.
+    They are in its published version, or else in the corpus `name` from which it was made.
     """
     own = own_texts(artefact)
     if own:
@@ -136,14 +136,14 @@ def corpus_behind(artefact: Path, name: str | None) -> str | None:
 
 
 def made_by(record: dict[str, Any]) -> str:
-    """Say in a few words what made an artefact: `train-star, 2026-11-20 16:25, 5.6 s`."""
+    """Describe briefly how an artefact was made: `train-star, 2026-11-20 16:25, 5.6 s`."""
     words = [str(record.get("tool", "another program")), str(record.get("created", ""))[:16].replace("T", " ")]
     words = [word for word in words if word]
     return ", ".join([*words, units.seconds_as_words(record["seconds"])] if "seconds" in record else words)
 
 
 def lineage_lines(artefact: Path) -> Iterator[str]:
-    """Yield an artefact's inputs as a tree, an input a line."""
+    """Yield the inputs of an artefact as a tree, one on each line."""
     for ancestor in ancestors(artefact):
         record = manifest_of(ancestor.place) if ancestor.place else None
         if record:

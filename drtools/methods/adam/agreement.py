@@ -1,4 +1,4 @@
-"""A student's scores of the items that a teacher has scored, from its encoder or from a run."""
+"""Scores of a student for the items that a teacher has scored, from an encoder or a run."""
 
 from __future__ import annotations
 
@@ -71,9 +71,9 @@ def beside_teacher(
     compute: ComputeSpec,
     max_document_tokens: int | None = None,
 ) -> dict[str, Lists]:
-    """Return {label: lists} with the scores of runs and encoders, and those of the teacher of a file of examples.
+    """Return {label: lists} with the scores of runs and encoders, and those of the examples' teacher.
 
-    InputError if no teacher did.
+    Raises InputError if the examples have no teacher's scores.
     """
     scored = list(read_examples(path))
     if not any(example.scored_by for example in scored):
@@ -102,12 +102,12 @@ def trained_scale(name: str) -> float | None:
 
 
 def lists_by_run(examples: Iterable[Example], run: Run, label: str, scale: float) -> Lists:
-    """Return the lists of two documents or more that both the teacher and a run have scored.
+    """Return the lists of at least two documents that both the teacher and a run have scored.
 
-    (teacher's scores, the run's, scale).
+    A list is (teacher's scores, run's scores, scale).
     """
     lists: Lists = {PLAIN: []}
-    join = Join(next((hits for hits in run.values() if hits), {}), label)  # any of its lists, to show an id
+    join = Join(next((hits for hits in run.values() if hits), {}), label)  # any list, to show an id
     for example in examples:
         hits = run.get(example.query_id, {})
         asked = [(one.item, one.score) for one in scored_items(example) if isinstance(one.item, str)]
@@ -150,7 +150,7 @@ def lists_by_encoder(
 ) -> Lists:
     """Return the lists that a teacher has scored, with the scores of an encoder.
 
-    Documents alone, and with dark items where there are any.
+    There are lists of documents only and, if there are dark items, of documents and dark items.
 
     `scale` multiplies the encoder's scores; None is a training's default. Documents that are not in the corpus are left
     out and reported.
@@ -172,7 +172,7 @@ def lists_by_encoder(
     known = with_a_query(examples, texts)
     items = sum(len(scored_items(example)) for example in known)
     seen, documents = 0, Join(texts.store, shown(texts.store.corpus))
-    with reporting.progress(f"encoding by {name}", len(known), "examples") as progress:
+    with reporting.progress(f"encoding with {name}", len(known), "examples") as progress:
         for window in (known[start : start + EXAMPLES_A_WINDOW] for start in range(0, len(known), EXAMPLES_A_WINDOW)):
             for example, (found, scores) in zip(
                 window, _scores_of(window, texts, encoder.of("query"), document, special, computing), strict=True
@@ -201,7 +201,7 @@ def lists_by_encoder(
 class _Window(NamedTuple):
     """The items of some examples that have a text.
 
-    Texts by item, those that are cut as documents are and those of twice that length.
+    Texts are by item: those with the usual length of documents, and those with twice that length.
     """
 
     listed: list[list[ScoredItem]]

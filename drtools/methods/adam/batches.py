@@ -77,14 +77,15 @@ class AskedPairs(NamedTuple):
 
 
 class AdamBatch(NamedTuple):
-    """B queries, all processes' together, and the lists of their documents.
+    """B queries of all processes, and the lists of their documents.
 
-    `tokens` and `counts` are the loop's (this process's share; how many each process has): sides `query`, `document`
-    (positives, negatives, noisy positives) and, where there are any, `reinforced`. `columns` int64 [B, K] says where
-    each query's items stand among the documents followed by the reinforced: its positive, its negatives, its dark
-    items; `is_own` bool [B, K] marks the positive and the negatives, `is_dark` the dark items, and neither what pads.
-    `teacher` float32 [b, K]: the examples' scores of this process's queries; or `asked`: the pairs to ask a teacher
-    for, in the order of the lists. `share` of the queries is distilled on at this `step`.
+    `tokens` and `counts` are those of the loop: this process's share, and the number of texts of each process. The
+    sides are `query`, `document` (positives, negatives, noisy positives) and, if there are any, `reinforced`. `columns`
+    int64 [B, K] has the places of each query's positive, negatives and dark items among all documents, which are
+    followed by the reinforced texts. `is_own` bool [B, K] is true for the positive and the negatives, `is_dark` for the
+    dark items; both are false for padding. `teacher` float32 [b, K] has the examples' scores for the queries of this
+    process. Otherwise `asked` has the pairs for a teacher to score, in the order of the lists. A `share` of the queries
+    is distilled at this `step`.
     """
 
     tokens: dict[str, Tokens]
@@ -110,7 +111,9 @@ def list_visit(visit: Visit, form: Form) -> Listed:
     every = examples.dark[visit.at] if examples.dark else []
     positive, score = drawn.positive, drawn.positive_score
     known = examples.positives[visit.at].tolist()
-    if every and every[0].positive in known:  # of the whole example, so that every form trains on one positive
+    if (
+        every and every[0].positive in known
+    ):  # the positive of the whole example, so that every form trains on the same one
         positive, place = every[0].positive, known.index(every[0].positive)
         score = float("nan") if examples.positive_scores is None else float(examples.positive_scores[visit.at][place])
     if form.random_negatives:
@@ -130,7 +133,7 @@ def list_visit(visit: Visit, form: Form) -> Listed:
 
 
 class AdamBatches:
-    """The endless sequence of batches; a pure function of (seed, step).
+    """The endless sequence of batches, a function of (seed, step).
 
     `share_of(step)` is the share of queries distilled on. With `teacher`, the special tokens and lengths of a teacher's
     dark items, batches hold the pairs for it to score. `name` is the student's name in messages.
@@ -206,7 +209,7 @@ class AdamBatches:
     def _asked(self, visit: Visit, listed: Listed) -> AskedPairs:
         source = visit.source
         plain = [(source.text(row), None) for row in (listed.positive, *listed.negatives)]
-        assert self.teacher is not None, "pairs are asked of a teacher alone"
+        assert self.teacher is not None, "only a teacher scores pairs"
         special = self.teacher(visit.query, self.special.room)
         dark = [
             asked_text(item.item(source.store.ids_at), source.examples.query_ids[visit.at], source.text_of, special)
@@ -262,7 +265,7 @@ def ask(teacher: Scorer, batch: AdamBatch) -> np.ndarray:  # -> float32 [b, K]
 
 @dataclass
 class Supply:
-    """What examples have for a form of training, counted before anything is drawn.
+    """The numbers of items that examples have for a form of training, counted before anything is drawn.
 
     `unscored` of the `items` that may be trained on have no score. `of_kind` is how many examples have a dark item of
     each kind, `without` how many have none of the kinds. `unpaired` of the `negatives` of examples with dark items have
@@ -277,7 +280,7 @@ class Supply:
     negatives: int = 0
 
     def count_scores(self, scores: np.ndarray) -> None:
-        """Count items by their scores, nan where there is none."""
+        """Count items by their scores, nan if there is none."""
         self.items += len(scores)
         self.unscored += int(np.isnan(scores).sum())
 
@@ -321,13 +324,13 @@ def _count_block(examples: TrainingExamples, form: Form, start: int, end: int, s
 
 
 def _part(lists: RaggedArray, start: int, end: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the values of lists from `start` to before `end`, and which list each is of, from 0."""
+    """Return the values of lists from `start` to before `end`, and the list of each value, from 0."""
     starts = lists.starts[start : end + 1]
     return lists.flat[starts[0] : starts[-1]], np.repeat(np.arange(end - start), np.diff(starts))
 
 
 def _positives_to_score(examples: TrainingExamples, at: int, dark_positive: int) -> np.ndarray:
-    """Return the scores of the positives that an example may be trained on: that of its dark items, or else all."""
+    """Return the scores of the positives that may be trained on: that of the dark items, or else all."""
     if examples.positive_scores is None:
         return np.array([np.nan], np.float32)
     scores = examples.positive_scores[at]

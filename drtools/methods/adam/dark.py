@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     TextOf = Callable[[str], str]  # a document id -> its text
 
-# Chinese characters as BERT's tokenizer tells them, and the kana of Japanese: such a character is a word
+# Chinese characters as in BERT's tokenizer, and Japanese kana: each such character is a word
 _ALONE = (
     "\u3041-\u309f\u30a0-\u30ff\u31f0-\u31ff\uff66-\uff9f"
     "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0002ceaf\U0002f800-\U0002fa1f"
@@ -38,11 +38,10 @@ WORD = re.compile(f"[{_ALONE}]|[^\\s{_ALONE}]+")
 
 
 class Special(NamedTuple):
-    """What dark items are written with.
+    """The special tokens and lengths for writing dark items.
 
-    A tokenizer's separator and mask token, and how many tokens both halves of a reinforced text may have.
-
-    Without a tokenizer (`None`) nothing is cut.
+    These are the separator and mask token of a tokenizer, and the maximum number of tokens of both halves of a
+    reinforced text. Without a tokenizer (None), nothing is cut.
     """
 
     separator: str = "[SEP]"
@@ -83,9 +82,9 @@ def special_of(
 
 
 def special_of_encoder(encoder: Encoder, kinds: Collection[str], name: str, otherwise: str = "") -> Special:
-    """Return the same for a student, whose positions must be enough for reinforced texts.
+    """Return the same for a student. Raises InputError if it has too few positions for reinforced texts.
 
-    `otherwise` is what else can be done where they are not.
+    `otherwise` is an alternative for the error message.
     """
     longest = positions_of(encoder.body)
     if "reinforced" in kinds and longest and reinforced_tokens(encoder) > longest:
@@ -100,22 +99,23 @@ def special_of_encoder(encoder: Encoder, kinds: Collection[str], name: str, othe
 
 
 def special_of_teacher(teacher: Teacher, kinds: Collection[str], query: str, room: int | None = None) -> Special:
-    """Return what dark items of some kinds are written with beside a query.
+    """Return the special tokens and lengths with which a teacher's dark items for a query are written.
 
-    The words of the first, and room for both halves of a reinforced text: that of a student (`room`), or that of a
-    student that reads as much of a document as the teacher does; never more than each of them can read beside the
-    query.
+    The tokens are those of the first model. The room for both halves of a reinforced text is that of a student
+    (`room`), or that of a student with the teacher's length of documents. It is never more than each model can read
+    with the query.
     """
     encoders = zip((scorer.encoder for scorer in teacher.scorers), teacher.rendering, strict=True)
     left = min(
         encoder.longest_pair - encoder.template.special - min(count_tokens(tokenizer, query), encoder.max_query_tokens)
         for encoder, tokenizer in encoders
     )
-    # each is asked, so that each may refuse
+    # checks each model, since each may raise an error
     special, *_ = [
         special_of(
             tokenizer,
-            teacher.max_document_tokens + tokenizer.num_special_tokens_to_add(),  # a student's length includes these
+            teacher.max_document_tokens
+            + tokenizer.num_special_tokens_to_add(),  # the length of a student includes these
             kinds,
             scorer.name,
             most=left,
@@ -142,14 +142,14 @@ def dark_asked(example: Example, texts: ScoredTexts, teacher: Teacher) -> list[A
 
 
 def own_tokens(encoder: Encoder, side: str) -> int:
-    """Return how many tokens of a text an encoder reads, besides special tokens and its prompt."""
+    """Return the maximum number of tokens of a text that an encoder reads, without special tokens and its prompt."""
     taken = encoder.tokenizer.num_special_tokens_to_add()
     taken += count_tokens(encoder.tokenizer, encoder.settings.prompt(side))
     return max(1, encoder.settings.max_tokens(side) - taken)
 
 
 def reinforced_tokens(encoder: Encoder) -> int:
-    """Return where a student's reinforced texts are cut, in tokens, special ones included."""
+    """Return the maximum length of a student's reinforced texts in tokens, including special tokens."""
     return 2 * encoder.settings.max_document_tokens
 
 
@@ -161,15 +161,12 @@ def dark_text(item: Dark, query_id: str, text_of: TextOf, special: Special) -> s
 
 
 def dark_text_for(encoder: Encoder, item: Dark, query_id: str, text_of: TextOf, special: Special) -> str:
-    """Return the same for an encoder; if it lowers texts, only the documents' words are lowered, not special tokens."""
+    """Return the same for an encoder. If it lower-cases texts, only words are lower-cased, not special tokens."""
     return dark_text(item, query_id, lambda document: encoder.prepare(text_of(document)), special)
 
 
 def is_cut(item: Dark, text_of: TextOf, special: Special) -> bool:
-    """Return whether a dark item's text loses the end of a half or of both.
-
-    A reinforced one that does not fit in its room.
-    """
+    """Return whether a reinforced text does not fit in its room, so that the end of one or both halves is cut."""
     if isinstance(item, Noisy) or special.tokenizer is None:
         return False
     return (
@@ -179,18 +176,18 @@ def is_cut(item: Dark, text_of: TextOf, special: Special) -> bool:
 
 
 def asked_text(item: Dark, query_id: str, text_of: TextOf, special: Special) -> tuple[str, int | None]:
-    """Return a dark item's text as a teacher is asked for it, and how many tokens it may have without special ones.
+    """Return the text of a dark item for a teacher, and its maximum number of tokens without special ones.
 
-    `special` is the teacher's. The number is None for a text that is cut as always.
+    `special` is the teacher's. The number is None for texts of the usual length.
     """
     return dark_text(item, query_id, text_of, special), special.room + 1 if isinstance(item, Reinforced) else None
 
 
 def noisy_text(text: str, seed: tuple[int, str, str, float], mask: str) -> str:
-    """Return a text with a share of its words masked: round(ratio x words), one at the least, one mask token for each.
+    """Return a text with round(ratio x words) of its words, at least one, replaced by a mask token each.
 
-    Which ones is fixed by `seed`: (seed, query id, document id, ratio). A word is what stands between white space, and
-    each Chinese character or kana by itself.
+    `seed`, which is (seed, query id, document id, ratio), determines which words. Words are separated by white space,
+    and each Chinese character or kana is a word.
     """
     words = list(WORD.finditer(text))
     if not words:
@@ -205,13 +202,13 @@ def noisy_text(text: str, seed: tuple[int, str, str, float], mask: str) -> str:
 
 
 def reinforced_text(positive: str, negative: str, special: Special) -> str:
-    """Return `positive[SEP]negative`, without white space between, which some tokenizers would make a token of.
+    """Return `positive[SEP]negative`, without white space between, since some tokenizers would make it a token.
 
-    Both together fit in the room; a half that is shorter than half of it gives the rest to the other.
+    Both halves together fit in the room. If one is shorter than half of the room, the other gets the rest.
     """
     if special.tokenizer is not None:
         first, second = (_token_ends(special.tokenizer, text, special.room) for text in (positive, negative))
-        more = special.room - special.room // 2  # an odd token is the positive's
+        more = special.room - special.room // 2  # the positive gets an odd token
         most = max(more, special.room - len(second)), max(special.room - more, special.room - len(first))
         positive, negative = _cut(positive, first, most[0]), _cut(negative, second, most[1])
     return f"{positive}{special.separator}{negative}"
@@ -226,11 +223,11 @@ def count_tokens(tokenizer: PreTrainedTokenizerBase, text: str) -> int:
     return len(_token_ends(tokenizer, text, None))
 
 
-@lru_cache(maxsize=64)  # a positive is read again with each negative
+@lru_cache(maxsize=64)  # each negative needs its positive again
 def _token_ends(tokenizer: PreTrainedTokenizerBase, text: str, most: int | None) -> list[int]:
-    """Return where each token of a text ends, in characters; a tokenizer that does not say is asked word by word.
+    """Return the end of each token of a text, in characters. Without offsets, a tokenizer is called for each word.
 
-    Of a text with more than `most` tokens some of those behind may be left out.
+    If a text has more than `most` tokens, some tokens after these may be left out.
     """
     text = text if most is None else head_of(tokenizer, text, most)
     if tokenizer.is_fast:

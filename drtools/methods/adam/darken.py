@@ -1,6 +1,6 @@
 """Examples with dark items (Tao et al., ADAM, 3.1): reinforced negatives and noisy positives, for a teacher to score.
 
-What is drawn depends on the seed and the query alone.
+Draws depend only on the seed and the query.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ Writer = Callable[[Example, "Counter[str]"], None]  # adds texts to an example w
 
 @dataclass(kw_only=True)
 class DarkState(State):
-    """What making dark examples continues from: the examples that are done, and what was counted of them."""
+    """The state of a stopped making of dark examples: the number of finished examples, and their counts."""
 
     done: int
     counts: dict[str, int]
@@ -47,9 +47,7 @@ def make_dark_examples(work: Work, examples: str, settings: DarkSettings) -> Non
         f"{counted(counts['dark'], 'dark item')}"
     )
     if counts["several"]:
-        reporting.say(
-            f"{counted(counts['several'], 'query has', 'queries have')} several positives, of which one was drawn"
-        )
+        reporting.say(f"{counted(counts['several'], 'query has', 'queries have')} several positives; one was drawn")
     reporting.notice(
         counts["short"],
         f"{counted(counts['short'], 'query has', 'queries have')} "
@@ -68,7 +66,7 @@ def make_dark_examples(work: Work, examples: str, settings: DarkSettings) -> Non
 
 
 def darken(path: str, settings: DarkSettings, write: Writer, work: Work) -> Counter[str]:
-    """Write each example with its dark items, in order; what is written counts as done every so many examples."""
+    """Write each example with its dark items, in order. The state is saved after a fixed number of examples."""
     state = DarkState.of(work) or DarkState(done=0, counts={})
     done, counts = state.done, Counter(state.counts)
     negatives, ratios, reinforced = settings.negatives, parse_ratios(settings.ratios), not settings.without_reinforced
@@ -93,12 +91,10 @@ def darken(path: str, settings: DarkSettings, write: Writer, work: Work) -> Coun
 
 
 def with_dark_items(example: Example, negatives: int, ratios: Sequence[float], reinforced: bool, seed: int) -> Example:
-    """Return an example of at most `negatives` drawn negatives (0.
+    """Return an example with at most `negatives` drawn negatives (0: all) and its dark items, all of one positive.
 
-    All as they are) with its dark items, all of one positive.
-
-    Reinforced negatives stand in the order of the negatives, then noisy positives in that of the ratios. Scores of the
-    negatives stay with them; dark items that were there, their scores and texts, go.
+    Reinforced negatives come first, in the order of the negatives, then noisy positives in the order of the ratios.
+    Negatives keep their scores. Earlier dark items, their scores and texts are removed.
     """
     random = generator(seed, "dark", example.query_id)
     order = (
@@ -133,13 +129,13 @@ def in_corpus(corpus: str, path: str) -> Join:
 
 
 def writer(corpus: Join | None, title_separator: str) -> Writer:
-    """Return a function that adds the texts of an example's dark items, if there is a corpus to take them from."""
+    """Return a function that adds the texts of an example's dark items, if there is a corpus."""
     if corpus is None:
         return lambda example, counts: None
-    from drtools.methods.adam.dark import Special, dark_text  # with torch, which examples without texts do without
+    from drtools.methods.adam.dark import Special, dark_text  # imports torch, which is not needed without texts
 
     store = corpus.known
-    assert isinstance(store, CorpusStore), "what in_corpus opens"
+    assert isinstance(store, CorpusStore), "in_corpus opens it"
 
     def write(example: Example, counts: Counter[str]) -> None:
         items = example.dark or []

@@ -28,10 +28,10 @@ def adam_loss(
     gather: Callable[[Tensor, Sequence[int]], Tensor],
     teacher_at: Callable[[int], Scorer] | None = None,
 ) -> Loss:
-    """Return ADAM's loss of a batch; `gather` brings the processes' scores together.
+    """Return ADAM's loss of a batch. `gather` collects the scores of all processes.
 
-    The teacher of a step, `teacher_at`, scores here and not in the thread that prepares batches: two threads that set
-    torch's number of threads at the same time would not give reproducible results.
+    `teacher_at(step)` returns the scorer of a step. It scores here, not in the thread that prepares batches: two
+    threads that set torch's number of threads at the same time would not give reproducible results.
     """
     asked: list[tuple[AdamBatch, np.ndarray]] = []  # the latest batch that the teacher scored: groups share its scores
 

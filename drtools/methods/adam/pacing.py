@@ -1,6 +1,6 @@
 """ADAM's self-pacing.
 
-The share of a batch's queries that are distilled on falls from 1 at the start to 1/2 at the end.
+The share of a batch's queries that are distilled decreases from 1 at the start to 1/2 at the end.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from drtools.training.specs import TrainingSpec
 def share_of_step(kind: str, flags: TrainingSpec, queries: int, default_epochs: float) -> Callable[[int], float]:
     """Return the share of queries at each step (from 0).
 
-    `epochs`: 1 - t / 2T in epoch t, from 0, of T (Tao et al., ADAM). T is the plan's `epochs` if it has any, else what
-    the steps make. `steps`: the same in every step, for trainings of an epoch or two [ours]. `none`: 1. InputError if
-    only `minutes` were given.
+    With `epochs`, it is 1 - t / 2T in epoch t (from 0) of T (Tao et al., ADAM). T is the plan's `epochs`, or follows
+    from its steps. With `steps`, it decreases at each step, for trainings of one or two epochs [ours]. With `none`, it
+    is 1. Raises InputError if only `minutes` are given.
     """
     if kind == "none":
         return lambda step: 1.0

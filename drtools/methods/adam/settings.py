@@ -16,7 +16,7 @@ EPOCHS = 3  # [ours]
 
 @dataclass(frozen=True)
 class AdamSettings:
-    """The teacher, what of an example is distilled, of which queries, and the weights of the losses."""
+    """The teacher, the items and queries to distill, and the weights of the losses."""
 
     teacher: list[str] | None = None
     teacher_dropout: float | None = None
@@ -55,7 +55,7 @@ class AdamSettings:
         if self.baseline == "rand-kd" and not self.negatives:
             raise InputError(
                 where=f"{param('negatives')} 0 with {baseline}",
-                expected=f"how many random documents to draw at each visit, for instance {NEGATIVES}",
+                expected=f"the number of random documents to draw at each visit, such as {NEGATIVES}",
             )
         if self.baseline == "rand-kd" and not self.teacher:
             raise InputError(
@@ -85,7 +85,7 @@ class AdamSettings:
 
     @property
     def pace(self) -> Literal["epochs", "steps", "none"]:
-        """How the share of the queries decreases."""
+        """How the share of queries decreases."""
         return self.pacing or ("none" if self.baseline else "epochs")
 
 

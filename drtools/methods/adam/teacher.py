@@ -1,6 +1,6 @@
 """A teacher that scores with dropout, as in ADAM's paper.
 
-Every scoring draws other dropout masks, so that scores are not cached.
+Each call draws new dropout masks, so scores are not cached.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from drtools.teachers.windows import Pair
 
 
 def keep_dropout(teacher: Teacher) -> None:
-    """Put a teacher's models into training mode; on a CPU, dropout is drawn by a thread's seed."""
+    """Put a teacher's models into training mode. On a CPU, dropout is drawn with the seed of the thread."""
     for scorer in teacher.scorers:
         scorer.encoder.train()
         if scorer.computing.device == "cpu":
@@ -31,7 +31,7 @@ def keep_dropout(teacher: Teacher) -> None:
 
 @dataclass(frozen=True)
 class Dropping:
-    """Scores pairs by a teacher with dropout; the same `key` and pairs give the same scores."""
+    """Scores pairs with a teacher with dropout. The same `key` and pairs give the same scores."""
 
     teacher: Teacher
     key: tuple[object, ...]
@@ -39,7 +39,7 @@ class Dropping:
     def scores(self, pairs: Sequence[Pair], limits: Sequence[int | None] | None = None) -> np.ndarray:
         """Return the raw logits float32 [N] of (query text, document text), in their order.
 
-        `limits` as a Teacher has them.
+        `limits` are as in Teacher.
         """
         found = np.zeros(len(pairs))
         for number, scorer in enumerate(self.teacher.scorers):

@@ -36,13 +36,14 @@ if TYPE_CHECKING:
     from drtools.training.specs import ExamplesSpec, StudentSpec, TrainingSpec
 
 
-OF_TEACHER = "teacher "  # before the names of what is counted of its pairs, beside the texts' own counts
+OF_TEACHER = "teacher "  # prefix of the counts of the teacher's pairs
 
 
 class Teaching(NamedTuple):
     """A teacher that scores during training.
 
-    What it writes dark items with beside a query's text and in a student's room, and who scores at a step.
+    It has a function that returns the special tokens of dark items for a query and a student's room, and a function
+    that returns the scorer of a step.
     """
 
     teacher: Teacher
@@ -113,9 +114,9 @@ def train(
 
 
 def counting_cuts(teacher: Teacher, task: EncoderTraining) -> Callable[[int, float], None]:
-    """Return what counts the pairs that a teacher read cut or empty, with the training's counts.
+    """Return a function that adds the truncated and empty pairs of a teacher to the counts of the training.
 
-    A checkpoint keeps those, so that they do not depend on stops either.
+    Checkpoints keep these counts, so they do not depend on stops.
     """
     before: Counter[str] = Counter()
 
@@ -128,7 +129,7 @@ def counting_cuts(teacher: Teacher, task: EncoderTraining) -> Callable[[int, flo
 
 
 def note_teachers_cuts(task: EncoderTraining) -> None:
-    """Count as odd what the teacher read cut or empty, where one scored while training."""
+    """Report truncated and empty pairs of a teacher that scored during training."""
     read = task.run.meter.total_counts
     note_cuts(Counter({name: read[f"{OF_TEACHER}{name}"] for name in ODDITIES}))
 

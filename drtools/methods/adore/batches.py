@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class QueryBatch(NamedTuple):
-    """B queries. `tokens` and `counts` are the loop's: this process's share, and how many each process has."""
+    """B queries. `tokens` and `counts` are those of the loop: this process's share, and the number of each process."""
 
     tokens: dict[str, Tokens]
     counts: dict[str, Sequence[int]]
@@ -28,7 +28,7 @@ class QueryBatch(NamedTuple):
 
 
 class QueryBatches:
-    """The endless sequence of batches over queries; a pure function of (seed, step)."""
+    """The endless sequence of batches of queries, a function of (seed, step)."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""ADORE's dev measure, over the index that is trained on."""
+"""ADORE's dev measure, on the index of the training."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def dev_measure_on_index(
 ) -> DevMeasure | None:
     """Return a function that evaluates the current query encoder on an index, or None without dev judgements.
 
-    `search(vectors, depth)` gives scores and rows, `ids` the rows' names. What dev has in common with what is `trained`
-    on is reported, documents by their ids.
+    `search(vectors, depth)` returns scores and rows, `ids` has the ids of rows. Queries and documents (by id) that dev
+    shares with `trained` are reported.
     """
     if flags.dev_qrels is None:
         return None

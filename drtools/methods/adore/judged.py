@@ -29,8 +29,8 @@ def judged_rows(
 ) -> tuple[dict[str, str], dict[str, Judged], dict[str, list[int]]]:
     """Return the texts and the relevant rows of the queries that can be trained on, and report the others.
 
-    The last are rows to avoid, by query: they may be a relevant document which the index lacks, by its id in another
-    spelling.
+    The last value has rows to avoid, by query: they may be a relevant document whose id is spelled differently in the
+    index.
     """
     texts = read_queries(queries)
     usable: dict[str, str] = {}

@@ -1,7 +1,7 @@
-"""Frozen document vectors and the index that serves them, searched while the query encoder learns.
+"""Frozen document vectors, and their index, searched during the training of a query encoder.
 
-Exact search goes over the memory map, each process over its share of the rows; a FAISS index is asked by each process
-for its share of the queries. Memory: the index, and what ids cost.
+In exact search, each process searches its share of the rows in the memory map. With a FAISS index, each process
+searches its share of the queries. Memory is needed for the index and for ids.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ if TYPE_CHECKING:
     from drtools.training.distributed import World
 
 
-GPU_SHARE = 0.5  # of the free memory, that vectors may take
+GPU_SHARE = 0.5  # share of the free memory for vectors
 
 
 class LiveIndex:
     """The index that a query encoder is trained against.
 
-    `vectors`, exact or through the FAISS index `index` of the same documents.
+    It searches `vectors` exactly, or the FAISS index `index` of the same documents.
     """
 
     def __init__(
@@ -82,21 +82,21 @@ class LiveIndex:
 
         self.searched: np.ndarray | torch.Tensor | None = None
         if self.index is None:
-            assert self.array is not None, "vectors, an index, or both"
+            assert self.array is not None, "there are vectors, an index, or both"
             self.searched = self._kept_near(self.array[self._own_rows()])
 
     def _own_rows(self) -> slice:
-        """Which rows this process searches."""
+        """Return the rows that this process searches."""
         return self.world.shares(len(self))[self.world.rank]
 
     def _kept_near(self, vectors: np.ndarray) -> np.ndarray | torch.Tensor:
-        """Put vectors on a GPU with enough memory, because reading them at each step takes longer than the search."""
+        """Copy vectors to a GPU with enough memory, since reading them at each step takes longer than the search."""
         if not self.device.startswith("cuda") or vectors.nbytes > GPU_SHARE * torch.cuda.mem_get_info(self.device)[0]:
             return vectors
         return torch.from_numpy(np.asarray(vectors)).to(self.device)
 
     def check(self, prints: dict[str, str], dimension: int, name: str) -> None:
-        """Raise InputError for a start encoder that does not fit the vectors; `prints` are its fingerprints by side."""
+        """Raise InputError for a start encoder that does not match the vectors; `prints` are its fingerprints."""
         refuse_another_encoder(
             self.record,
             self.path,
@@ -112,9 +112,9 @@ class LiveIndex:
         return len(self.ids)
 
     def search(self, queries: np.ndarray, depth: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return scores float32 and rows int64 [Q, k] of the best rows, best first; -1 where the index found no more.
+        """Return scores float32 and rows int64 [Q, k] of the best rows, best first; -1 if the index found no more.
 
-        Called by every process with the same queries, which all get the same answer.
+        Each process must call it with the same queries, and all get the same result.
         """
         if self.world.size == 1:
             return self.search_alone(queries, depth)
@@ -137,7 +137,7 @@ class LiveIndex:
         return np.take_along_axis(both[0], order, 1), np.take_along_axis(both[1], order, 1)
 
     def search_alone(self, queries: np.ndarray, depth: int) -> tuple[np.ndarray, np.ndarray]:
-        """Search as `search_index` does, called by one process for itself."""
+        """Search like `search_index`, in one process only."""
         if self.index is not None:
             return faiss_index.search_index(self.index, queries, depth, **self.parameters)
         vectors = self.searched if self.world.size == 1 else self.array
@@ -161,7 +161,7 @@ class LiveIndex:
     def vectors_of(self, rows: np.ndarray, decoded: bool) -> np.ndarray:  # [N] -> float32 [N, D]
         """Return the exact vectors of rows, or those decoded from the index."""
         if decoded:
-            assert self.index is not None, "an index decodes them"
+            assert self.index is not None, "decoding needs an index"
             return faiss_index.reconstruct(self.index, rows)
-        assert self.array is not None, "exact vectors are those of the folder"
+        assert self.array is not None, "exact vectors are in the folder"
         return np.asarray(self.array[rows], np.float32)

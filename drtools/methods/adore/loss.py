@@ -1,6 +1,6 @@
 """ADORE's candidates and loss: the rows that the index returns for each query at a step, and their pairs.
 
-A query's list: the retrieved rows in their order, ranks from 1; relevant documents that are appended come after rank
+A query's list has the retrieved rows in their order, with ranks from 1. Appended relevant documents come after rank
 `depth`.
 """
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from drtools.models.encoder import Encoder
     from drtools.training.gradients import Metrics
 
-RR_CUT = 10  # of the log's RR@10
+RR_CUT = 10  # for RR@10 in the log
 
 
 class Judged(NamedTuple):
@@ -37,7 +37,7 @@ class Judged(NamedTuple):
 
 
 class RankedCandidates(NamedTuple):
-    """A query's list: rows [R], ranks [R] from 1, gains [R] (the grade of what is relevant, else 0)."""
+    """A query's list: rows [R], ranks [R] from 1, gains [R] (grades of relevant documents, else 0)."""
 
     rows: np.ndarray
     ranks: np.ndarray
@@ -49,7 +49,7 @@ def candidates_of(
 ) -> RankedCandidates:
     """Complete a retrieved list.
 
-    If it has no relevant document, all are appended; with `append_missing` each one that is not in it is. Rows to avoid
+    If it has no relevant document, all are appended. With `append_missing`, each missing one is appended. Rows to avoid
     are removed, and ranks are counted without them.
     """
     retrieved = _without(retrieved[retrieved >= 0], avoided)
@@ -66,7 +66,7 @@ def _without(rows: np.ndarray, avoided: Sequence[int]) -> np.ndarray:
 
 
 def random_candidates(drawn: np.ndarray, judged: Judged, ranking: np.ndarray, beyond: int) -> RankedCandidates:
-    """List random rows and all relevant ones, each at its rank in the whole corpus.
+    """List random rows and all relevant ones, with their ranks in the whole corpus.
 
     `ranking` holds the best rows of the corpus; all others have rank `beyond`.
     """
@@ -80,11 +80,11 @@ def random_candidates(drawn: np.ndarray, judged: Judged, ranking: np.ndarray, be
 class AdoreLoss:
     """The loss of a batch of queries; called by the loop with all query vectors [B, D].
 
-    `negatives`: `live` lists are retrieved at each step. `static` ones were retrieved by an earlier state of the model
-    (`keep`), and are ranked by the current scores. `random` ones are drawn from the corpus; they and the relevant
+    `live` negatives are retrieved at each step. `static` negatives were retrieved by an earlier state of the model
+    (`keep`), and are ranked by current scores. `random` negatives are drawn from the corpus; they and the relevant
     documents have their ranks in the whole corpus, for which a metric other than `none` searches at each step. Overlap
-    and RR@10 are metrics of the steps that search, and of every `note_every_steps`-th. `avoided` has for each query the
-    rows that are not negatives.
+    and RR@10 are logged in steps that search, and in every `note_every_steps`-th step. `avoided` has the rows that are
+    not negatives of each query.
     """
 
     def __init__(
@@ -119,9 +119,9 @@ class AdoreLoss:
         self.kept = lists
 
     def __call__(self, vectors: Tensor, batch: QueryBatch) -> tuple[Tensor, Metrics]:
-        """Return the mean over queries of each list's loss; queries without a pair count as 0."""
+        """Return the mean of the lists' losses over queries. Queries without a pair count as 0."""
         now = vectors.detach().float().cpu().numpy()
-        # all ranks below the metric's cutoff count the same, so the ranking need not go further
+        # all ranks below the metric's cutoff count the same, so the ranking can end there
         ranking = max(self.depth, self.metric.cut) if self.negatives == "random" and self.metric.cut else 0
         if ranking:
             ranking += max(len(self.avoided.get(query_id, ())) for query_id in batch.query_ids)
@@ -158,7 +158,7 @@ class AdoreLoss:
         ]
 
     def _used(self, batch: QueryBatch, vectors: np.ndarray) -> list[np.ndarray]:
-        """Return each query's random rows, or its static ones in the order of their scores now."""
+        """Return each query's random rows, or its static rows in the order of their current scores."""
         if self.negatives == "random":
             return [
                 np.unique(
@@ -214,7 +214,7 @@ class AdoreLoss:
 class StaticLists:
     """Static negatives.
 
-    They are the lists that the current model retrieves at the start and then at fixed numbers of steps.
+    The current model retrieves the lists at the start, and again after fixed numbers of steps.
     """
 
     at_start = True
@@ -226,7 +226,7 @@ class StaticLists:
         self.computing = computing.in_training
 
     def make(self, path: Path, step: int, check_stop: Callable[[], None]) -> None:
-        """Write rows int64 [Q, depth] in the order of the queries; every process searches, the first one writes."""
+        """Write rows int64 [Q, depth] in the order of the queries. Every process searches, and rank 0 writes."""
         vectors, _ = encode_texts(self.encoder, list(self.texts.values()), "query", self.computing)
         rows = self.loss.live.search(vectors, self.loss.depth)[1]
         if self.loss.live.world.is_first:

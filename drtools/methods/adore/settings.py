@@ -24,15 +24,13 @@ class Metric(NamedTuple):
         if word.lower() == "none":
             return cls("none", 0)
         if name not in ("rr", "mrr", "ndcg") or not at or not cut.isdecimal() or int(cut) < 1:
-            raise InputError(
-                where=f"{param('metric')} {word}", expected="rr@K, mrr@K, ndcg@K or none, for instance rr@200"
-            )
+            raise InputError(where=f"{param('metric')} {word}", expected="rr@K, mrr@K, ndcg@K or none, such as rr@200")
         return cls(name, int(cut))
 
 
 @dataclass(frozen=True)
 class AdoreSettings:
-    """The index to train against, what is retrieved from it, and the weight of a pair of documents."""
+    """The index to train against, the negatives from it, and the weight of a pair of documents."""
 
     vectors: str | None = None
     index: str | None = None
@@ -54,7 +52,7 @@ class AdoreSettings:
             raise InputError(
                 "the exact vectors are needed",
                 where=f"{param('loss_vectors')} exact",
-                remedy=f"use {param('vectors')} VECTORS beside {param('index')}, or {param('loss_vectors')} decoded",
+                remedy=f"use {param('vectors')} VECTORS with {param('index')}, or {param('loss_vectors')} decoded",
             )
         if self.loss_vectors == "decoded" and not self.index:
             raise InputError(

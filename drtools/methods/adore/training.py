@@ -41,7 +41,7 @@ def train(
     task = EncoderTraining(work, start, student, training, compute, side="query")
     task.write_card = card
     encoder = task.model
-    assert isinstance(encoder, Encoder), "that of one side"
+    assert isinstance(encoder, Encoder), "the encoder of one side"
     live = LiveIndex(
         settings.vectors, settings.index, task.computing.device, task.world, settings.nprobe, settings.ef_search
     )

@@ -1,7 +1,4 @@
-"""The training of a body by masked language modelling.
-
-An encoder's body with a head, batches of a corpus, the dev measure, the folder.
-"""
+"""The training of an encoder's body by masked language modelling on a corpus."""
 
 from __future__ import annotations
 
@@ -87,7 +84,7 @@ class MaskedTraining(TrainingTask):
 
     model: MaskedModel
     decoder_share: float | None = None
-    decoder: dict[str, object] | None = None  # what a decoder that learns beside the encoder is made of
+    decoder: dict[str, object] | None = None  # the settings of a decoder that is trained with the encoder
 
     def __init__(
         self,
@@ -97,7 +94,7 @@ class MaskedTraining(TrainingTask):
         training: TrainingSpec,
         compute: ComputeSpec,
     ) -> None:
-        """Meet the other processes, load the encoder and its masked-language head, or draw a new one."""
+        """Join the other processes, and load the encoder and its masked-language head, or draw a new head."""
         super().__init__(work, training, compute)
         self.encoder_flags = encoder_flags
         name = encoder_flags.start()
@@ -115,7 +112,7 @@ class MaskedTraining(TrainingTask):
         if folders["query"] != folders["document"]:
             raise InputError("a pair of encoders", where=name, remedy="adapt one of its subfolders, query or document")
         encoder = load_named(encoder_flags, dropout=settings.dropout, folders=folders)
-        assert isinstance(encoder, Encoder), "a pair is refused"
+        assert isinstance(encoder, Encoder), "a pair was refused before"
         self.encoder = encoder
         self.settings = settings
         head = load_head(self.encoder)
@@ -143,7 +140,7 @@ class MaskedTraining(TrainingTask):
         self.store, self.title_separator = open_store(corpus), title_separator
         self.corpus_fingerprint = file_fingerprint(
             Path(local(self.store.corpus))
-        )  # of what is read, whatever lies there when training ends
+        )  # of the corpus that is read, even if the file changes during training
         usual = self.settings.usual_crop_tokens
         longest = positions_of(self.encoder.body) or usual
         self.masker = self.masker_of(self.settings.crop_tokens or min(usual, longest))
@@ -160,7 +157,7 @@ class MaskedTraining(TrainingTask):
         self.windows = self._count_windows() if self.settings.crops == "windows" else None
 
     def _count_windows(self) -> np.ndarray:  # -> int32 [N]
-        """Return how many windows each document has, counted once by the first process and kept for continuing."""
+        """Return the number of windows of each document, counted once by rank 0 and saved for continuing."""
         path = self.work.working / "windows.npz"  # an archive, for its checksum
         if self.world.is_first and _read_windows(path) is None:
             written = path.with_suffix(".new.npz")
@@ -208,28 +205,31 @@ class MaskedTraining(TrainingTask):
             encode_tokens(self.model, tokens, self.computing.in_training, found)
             losses, counts = (
                 found.sum(axis=0, dtype=np.float64).reshape(-1, 2).T
-            )  # the encoder's, with a decoder its too
+            )  # of the encoder and, if there is one, of the decoder
             perplexities = [math.exp(min(loss / count, 700.0)) for loss, count in zip(losses, counts, strict=True)]
             named = dict(zip(("perplexity", "decoder perplexity"), perplexities, strict=False))
-            return {"log-likelihood": -float(losses[0] / counts[0]), **named}  # the first is the loop's: more is better
+            return {
+                "log-likelihood": -float(losses[0] / counts[0]),
+                **named,
+            }  # the loop uses the first value; higher is better
 
         return measured
 
     def write(self, folder: Path) -> dict[str, str]:
-        """Write the current encoder and its head; return the fingerprints of both sides."""
+        """Write the current encoder and its head. Returns the fingerprints of both sides."""
         fingerprints = save_encoder(self.encoder, folder)
         save_head(self.model.head, folder)
         return fingerprints
 
     def write_snapshot(self, folder: Path) -> dict[str, object]:
-        """Write the same after a step; return the snapshot's record of its training."""
+        """Write the same after a step. Returns the training record for the snapshot."""
         self.write(folder)
         return {"adapted_on": self._adapted_on(self.run.step)}
 
     def _adapted_on(self, kept_step: int) -> list[dict[str, Any]]:
-        """Return the adaptations that made these weights, this one last.
+        """Return the adaptations that made these weights, with this one last.
 
-        Its corpus, and how many steps the body and a new head took.
+        Each has its corpus, and the numbers of steps of the body and of a new head.
         """
         start = Path(self.encoder_flags.start())
         known = next((path for path in (start / manifest.NAME, start / FACTS) if path.exists()), None)

@@ -1,8 +1,8 @@
-"""Documents -> crops with masked tokens, for masked language modelling.
+"""Crop documents and mask tokens, for masked language modelling.
 
-A visit to a document takes one random crop of it, or one of its windows, and masks new random tokens: 15% of them are
-to be predicted, of which 80% become the mask token, 10% a random token, and 10% do not change (Devlin et al. 2019,
-3.1). All draws depend on (seed, epoch, document), and on the window.
+A visit to a document takes one random crop or one of its windows, and masks new random tokens. 15% of the tokens are
+predicted; of these, 80% become the mask token, 10% a random token, and 10% do not change (Devlin et al. 2019, 3.1). All
+draws depend on (seed, epoch, document) and the window.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ if TYPE_CHECKING:
     from drtools.formats.corpus_store import CorpusStore
     from drtools.models.encoder import Encoder
 
-HIDDEN, REPLACED = 0.8, 0.1  # of the tokens that are to be predicted
+HIDDEN, REPLACED = 0.8, 0.1  # shares of the predicted tokens
 BLOCK = 1024  # documents that are next to each other on the disk
 BLOCKS_A_GROUP = 64  # blocks whose documents are shuffled together
 COUNTED_DOCUMENTS = 4096  # [ours] enough for the shares of the words that matter: a million tokens
 
 
 class Masked(Tokenized, Protocol):
-    """Tokens of texts with labels, which an objective may mask once or more often."""
+    """Tokens of texts with labels, masked once or more often by the objective."""
 
     @property
     def labels(self) -> np.ndarray:
-        """The labels of the encoder, int32 [total], IGNORED where nothing is predicted."""
+        """The labels of the encoder, int32 [total], IGNORED for tokens that are not predicted."""
 
     @property
     def every(self) -> list[MaskedTokens]:
@@ -49,9 +49,9 @@ class Masked(Tokenized, Protocol):
 
 @dataclass(frozen=True)
 class MaskedTokens(Enriched[Tokens]):
-    """Token ids of N texts as the model sees them, and their labels.
+    """Masked token ids of N texts, and their labels.
 
-    `labels` int32 [total] belong to `tokens.flat`, and are IGNORED where nothing is predicted.
+    `labels` int32 [total] belong to `tokens.flat`, and are IGNORED for tokens that are not predicted.
     """
 
     labels: np.ndarray
@@ -64,11 +64,11 @@ class MaskedTokens(Enriched[Tokens]):
 
     @property
     def backward(self) -> bool:
-        """Whether a step over them goes back through the body."""
+        """Whether a training step backpropagates through the body for them."""
         return self.body_learns
 
     def inputs(self, rows: Rows) -> tuple[np.ndarray | bool, ...]:
-        """Return what a masked language model takes of some rows: token ids, mask, labels, whether the body learns."""
+        """Return the model's inputs for some rows: token ids, mask, labels, whether the body is trained."""
         labels, _ = self.tokens._replace(flat=self.labels, padding=IGNORED).padded(rows)
         return *self.tokens.padded(rows), labels, self.body_learns
 
@@ -76,10 +76,10 @@ class MaskedTokens(Enriched[Tokens]):
 class Masker:
     """Crops and masks texts for one tokenizer.
 
-    `crop_tokens` with the special ones, `share` of the others to be predicted.
+    A crop has at most `crop_tokens` tokens including special ones. A `share` of the others is predicted.
 
-    Crops begin at multiples of `stride` tokens, the last where it ends with the text. With `whole_words` the tokens of
-    a word are to be predicted together, as many of all as before.
+    Crops start at multiples of `stride` tokens; the last one ends with the text. With `whole_words`, the tokens of a
+    word are predicted together, with the same share of all tokens.
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class Masker:
         whole_words: bool = False,
     ) -> None:
         self.tokenizer, self.share = encoder.tokenizer, share
-        self.lower_case = encoder.settings.lower_case and not self.tokenizer.is_fast  # a fast one sees to it itself
+        self.lower_case = encoder.settings.lower_case and not self.tokenizer.is_fast  # a fast tokenizer does it
         self.stride, self.whole_words = stride, whole_words
         if self.tokenizer.mask_token_id is None:
             raise InputError(
@@ -116,7 +116,7 @@ class Masker:
         self.before, self.after = self._special_tokens()
         self.special = sorted(
             {*self.tokenizer.all_special_ids} - {self.tokenizer.unk_token_id}
-        )  # a text may spell them out; unknown is a word
+        )  # texts may contain them; the unknown token is a word
         self.room = crop_tokens - len(self.before) - len(self.after)
         if self.room < 1:
             raise InputError(
@@ -144,13 +144,13 @@ class Masker:
         return [ids for ids, _ in token_arrays(self.tokenizer, texts)]
 
     def _word_lists(self, texts: Sequence[str]) -> tuple[list[np.ndarray], list[np.ndarray]]:
-        """Return the tokens of each text, and of each token the number of its word (a special token is one)."""
+        """Return the tokens of each text, and the number of each token's word. A special token is a word."""
         texts = [text.lower() for text in texts] if self.lower_case else list(texts)
         read = list(token_arrays(self.tokenizer, texts, with_words=True))
         return [ids for ids, _ in read], [words for _, words in read]
 
     def windows(self, texts: Sequence[str]) -> list[int]:
-        """Return how many windows each text has: one at each multiple of the stride, the last where the text ends."""
+        """Return the number of windows of each text: one at each multiple of the stride. The last ends the text."""
         spare = [max(0, len(ids) - self.room) for ids in self._token_lists(texts)]
         return [1 + -(-tokens // self.stride) for tokens in spare]
 
@@ -161,14 +161,14 @@ class Masker:
         body_learns: bool = True,
         windows: Sequence[int] | None = None,
     ) -> Masked:
-        """Crop and mask each text with its own generator; `windows` selects the window of each, else it is drawn."""
+        """Crop and mask each text with its own generator. `windows` selects the window of each; else it is drawn."""
         crops, words = self._crops(texts, randoms, windows)
         return self._masked(crops, words, randoms, body_learns, self.share)
 
     def _crops(
         self, texts: Sequence[str], randoms: Sequence[np.random.Generator], windows: Sequence[int] | None
     ) -> tuple[list[np.ndarray], list[np.ndarray] | None]:
-        """Return the tokens of each text's crop and, for whole words, of each token the number of its word."""
+        """Return the tokens of the crop of each text and, for whole words, the number of each token's word."""
         lists, words = self._word_lists(texts) if self.whole_words else (self._token_lists(texts), None)
         crops = [
             self._crop(ids, random, None if windows is None else windows[at])
@@ -194,7 +194,9 @@ class Masker:
     ) -> MaskedTokens:
         parts, chances, swaps = [], [], []
         for at, (crop, random) in enumerate(zip(crops, randoms, strict=True)):
-            chance = np.ones(len(self.before) + len(crop) + len(self.after), np.float32)  # special: never asked for
+            chance = np.ones(
+                len(self.before) + len(crop) + len(self.after), np.float32
+            )  # special tokens are never predicted
             drawn = random.random(len(crop), np.float32) if words is None else _by_word(words[at], share, random)
             chance[len(self.before) : len(self.before) + len(crop)] = np.where(
                 np.isin(crop, self.special), np.float32(1), drawn
@@ -211,7 +213,7 @@ class Masker:
         return MaskedTokens(Tokens(flat, starts, none, none, 0, padding_of(self.tokenizer)), labels, body_learns)
 
     def token_shares(self, store: CorpusStore, title_separator: str) -> np.ndarray:  # -> [V]
-        """Return each token's share of the corpus, one occurrence added to all, by documents spread evenly over it."""
+        """Return each token's share of the corpus, estimated from evenly spread documents, with add-one smoothing."""
         rows = np.unique(np.linspace(0, len(store) - 1, min(COUNTED_DOCUMENTS, len(store))).astype(int)).tolist()
         lists = self._token_lists(corpus_texts(store, rows, title_separator))
         counts = np.bincount(np.concatenate(lists), minlength=len(self.tokenizer)) + 1.0
@@ -220,9 +222,9 @@ class Masker:
 
 
 def _by_word(words: np.ndarray, share: float, random: np.random.Generator) -> np.ndarray:  # -> float32 [T]
-    """Draw for each word whether it is to be predicted, and for each of its tokens how it is masked.
+    """Draw for each word whether it is predicted, and for each of its tokens how it is masked.
 
-    Return numbers that are below `share` for the tokens to be predicted, spread evenly from 0, and 1 for all others.
+    Returns uniform numbers from 0 to `share` for predicted tokens, and 1 for all others.
     """
     _, places = np.unique(words, return_inverse=True)
     chosen = random.random(places.max(initial=-1) + 1, np.float32)[places] < share
@@ -235,9 +237,9 @@ def _replaced(chance: np.ndarray, share: float) -> np.ndarray:
 
 
 class MaskedBatch(NamedTuple):
-    """Documents of a batch.
+    """The documents of a batch.
 
-    `tokens` and `counts` are the loop's: this process's share, and how many each process has.
+    `tokens` and `counts` are those of the loop: this process's share, and the number of each process.
     """
 
     tokens: dict[str, Masked]
@@ -245,11 +247,11 @@ class MaskedBatch(NamedTuple):
 
 
 class MaskedBatches:
-    """The endless sequence of batches over a corpus; a pure function of (seed, step). Texts are never held in memory.
+    """The endless sequence of batches of a corpus, a function of (seed, step). Texts are not kept in memory.
 
-    An epoch goes through groups of random blocks of the corpus, each group in random order. It visits each document
-    once or, with the number of each document's `windows` [N], each window once. Rows `held_out` are never visited. In
-    the first `head_steps` only the head is trained.
+    An epoch visits groups of random blocks of the corpus, each group in random order. It visits each document once or,
+    with the numbers of `windows` [N], each window once. `held_out` rows are not visited. In the first `head_steps`
+    steps, only the head is trained.
     """
 
     def __init__(
@@ -278,7 +280,7 @@ class MaskedBatches:
         self._visits = lru_cache(maxsize=2)(self._visits_in)
 
     def _groups_of(self, epoch: int) -> tuple[list[np.ndarray], np.ndarray]:
-        """Return the blocks of each group of an epoch, and at which of the epoch's visits each begins."""
+        """Return the blocks of each group of an epoch, and the first visit of each group."""
         blocks = generator(self.seed, "blocks", epoch).permutation(-(-len(self.store) // BLOCK))
         sizes = np.add.reduceat(self.visits_of, np.arange(0, len(self.store), BLOCK), dtype=np.int64)[blocks]
         firsts = range(0, len(blocks), BLOCKS_A_GROUP)
@@ -287,7 +289,7 @@ class MaskedBatches:
         ]
 
     def _visits_in(self, epoch: int, group: int) -> np.ndarray:
-        """Return a group's visits in their order, each as row * (the most windows of a document) + window."""
+        """Return a group's visits in order, each as row * (maximum number of windows of a document) + window."""
         blocks = self._groups(epoch)[0][group]
         rows = np.concatenate([np.arange(block * BLOCK, min((block + 1) * BLOCK, len(self.store))) for block in blocks])
         counts = self.visits_of[rows]
@@ -297,7 +299,7 @@ class MaskedBatches:
         )
 
     def visit(self, place: int) -> tuple[int, int, int]:
-        """Return (epoch, row, window) of a visit, counted from the training's first; windows from 0."""
+        """Return (epoch, row, window) of a visit. Visits are counted from the start of the training, windows from 0."""
         epoch, at = divmod(place, self.epoch_visits)
         starts = self._groups(epoch)[1]
         group = int(np.searchsorted(starts, at, side="right")) - 1
@@ -319,7 +321,7 @@ class MaskedBatches:
 
 
 def count_windows(store: CorpusStore, masker: Masker, title_separator: str) -> np.ndarray:  # -> int32 [N]
-    """Return the number of windows of each document; this tokenizes the whole corpus once."""
+    """Return the number of windows of each document. This tokenizes the whole corpus once."""
     counts = np.empty(len(store), np.int32)
     with reporting.progress("counting windows", len(store), "documents") as progress:
         for first in range(0, len(store), BLOCK):
@@ -336,10 +338,7 @@ def corpus_texts(store: CorpusStore, rows: Sequence[int], title_separator: str) 
 
 
 def hold_out(store: CorpusStore, count: int | None, seed: int) -> np.ndarray:
-    """Return the rows of `count` documents (None.
-
-    1% of them, 1,000 at most [ours]) that are measured on and never trained on.
-    """
+    """Return the rows of `count` documents that are held out for dev (None: 1%, at most 1,000 [ours])."""
     count = min(1000, len(store) // 100) if count is None else count
     if count > len(store) // 2:
         raise InputError(

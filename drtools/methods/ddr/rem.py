@@ -58,7 +58,7 @@ def train(
 class RemTraining(EncoderTraining):
     """The training of a new REM on an encoder.
 
-    The body's weights are frozen, but its dropout stays on.
+    The weights of the body are frozen, but its dropout stays on.
     """
 
     model: Encoder
@@ -72,7 +72,7 @@ class RemTraining(EncoderTraining):
         training: TrainingSpec,
         compute: ComputeSpec,
     ) -> None:
-        """Meet the other processes, load the body and put the REM on it."""
+        """Join the other processes, load the body and add the REM to it."""
         if encoder_flags.rem:
             raise InputError(
                 "a REM is trained on a body without one",
@@ -88,7 +88,7 @@ class RemTraining(EncoderTraining):
             raise InputError(
                 "a pair of encoders, which cannot take a REM",
                 where=self.encoder_flags.names,
-                remedy="name one of the two",
+                remedy="pass one of the two",
             )
         add_rem(model, self.rem, self.training.seed)
         train_parts(model, "rem")
@@ -102,7 +102,7 @@ class RemTraining(EncoderTraining):
     def _write(self, facts: dict[str, object]) -> None:
         fingerprint = save_rem(self.model, self.work.path)
         own, body = self.parameters()
-        assert self.model.folder is not None, "it was loaded from one"
+        assert self.model.folder is not None, "it was loaded from a folder"
         self.work.finish(
             kind="rem",
             body=self.encoder_flags.model,

@@ -18,10 +18,10 @@ WINDOW_STRIDE = 64  # tokens; Zhou et al., FGD
 
 @dataclass(frozen=True)
 class MaskingSettings:
-    """How documents are cropped and masked, which are held out, and which steps or minutes leave a snapshot.
+    """How documents are cropped and masked, how many are held out, and when snapshots are written.
 
-    The defaults are plain masked language modelling's (Devlin et al. 2019; Zhan et al., DDR). `crop_tokens` None: the
-    usual ones, or the body's positions if fewer.
+    The defaults are those of plain masked language modelling (Devlin et al. 2019; Zhan et al., DDR). If `crop_tokens`
+    is None, it is the default, or the number of the body's positions if that is less.
     """
 
     usual_crop_tokens: ClassVar[int] = 128  # [ours]
@@ -43,7 +43,7 @@ class MaskingSettings:
 
     @property
     def stride_tokens(self) -> int:
-        """The number of tokens of which the starts of crops are multiples."""
+        """Crops start at multiples of this number of tokens."""
         return self.stride or (WINDOW_STRIDE if self.crops == "windows" else 1)
 
 
@@ -70,10 +70,10 @@ class RemTrainingSettings:
 
     @property
     def rem(self) -> RemSettings:
-        """The REM's own settings."""
+        """The sizes of the REM."""
         return RemSettings(self.lora_rank, self.adapter_size, self.adapter_scale)
 
     @property
     def student(self) -> StudentSpec:
-        """How the encoder that it is put on is trained."""
+        """How the encoder with the REM is trained."""
         return StudentSpec(dropout=self.dropout, scale=self.scale)

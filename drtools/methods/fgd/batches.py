@@ -40,8 +40,8 @@ class Level(NamedTuple):
 class PieceBatch(NamedTuple):
     """A PairBatch whose documents are rows of pieces.
 
-    `parents` int64 [C, S]: the passage in which a sentence begins. `once` bool [C]: the document's one passage is its
-    one sentence.
+    `parents` int64 [C, S] is the passage in which a sentence starts. `once` bool [C] is true if the only passage of a
+    document is its only sentence.
     """
 
     tokens: dict[str, Tokenized]
@@ -59,8 +59,8 @@ class PieceBatch(NamedTuple):
 class PieceScores:
     """The teacher's scores of the pieces of N examples' documents.
 
-    `documents` holds (row, passages, sentences, check of the cut) of each document of an example, one after another;
-    `scores` those of their pieces, in the same order.
+    `documents` holds (row, passages, sentences, checksum of the cut) of each document of an example, concatenated.
+    `scores` holds the scores of their pieces, in the same order.
     """
 
     path: str
@@ -68,7 +68,7 @@ class PieceScores:
     scores: RaggedArray
 
     def of(self, at: int, row: int) -> tuple[int, int, int, np.ndarray]:
-        """Return (passages, sentences, check, scores) of a document of an example."""
+        """Return (passages, sentences, checksum, scores) of a document of an example."""
         documents = self.documents[at].reshape(-1, 4)
         place = int(np.flatnonzero(documents[:, 0] == row)[0])
         first = int(documents[:place, 1:3].sum())
@@ -79,9 +79,9 @@ class PieceScores:
 def read_piece_scores(
     path: str, examples: TrainingExamples, store: CorpusStore, expected: dict[str, object] | None = None
 ) -> PieceScores:
-    """Read the keys `pieces` and `piece_scores` of the examples that are trained on.
+    """Read the keys `pieces` and `piece_scores` of the training examples.
 
-    InputError if their `pieces_cut` is not the one `expected`.
+    Raises InputError if their `pieces_cut` differs from `expected`.
     """
     wanted = {query_id: at for at, query_id in enumerate(examples.query_ids)}
     documents: list[array[int]] = []
@@ -97,7 +97,7 @@ def read_piece_scores(
                 (row, found[row_of[row]] if row in row_of else [])
                 for row in (*examples.positives[at].tolist(), *examples.negatives[at].tolist())
             ]
-            # arrays, not lists: a Python number takes eight times the room
+            # arrays, since a Python number takes eight times the memory
             documents.append(
                 array(
                     "i",
@@ -119,7 +119,7 @@ def read_piece_scores(
 def _check_cut(example: Example, path: str, expected: dict[str, object] | None) -> None:
     """Raise InputError for pieces that were cut differently than in this training.
 
-    Those without a record are compared as they are drawn.
+    Pieces without a record are compared when they are drawn.
     """
     found = example.others.get("pieces_cut")
     if expected is None or not isinstance(found, dict):
@@ -151,7 +151,7 @@ def _by_document(example: Example, path: str) -> dict[str, list[tuple[tuple[int,
         )
     if not isinstance(pieces, list) or not isinstance(scores, list) or len(pieces) != len(scores):
         raise InputError(
-            "piece_scores does not fit pieces", where=here, expected="a list of numbers, one for each piece"
+            "piece_scores does not match pieces", where=here, expected="a list of numbers, one for each piece"
         )
     found: dict[str, list[tuple[tuple[int, int], float]]] = {}
     for piece, score in zip(pieces, scores, strict=True):
@@ -177,9 +177,9 @@ def _by_document(example: Example, path: str) -> dict[str, list[tuple[tuple[int,
 
 
 def _levels(pieces: list[tuple[int, int]]) -> tuple[int, int]:
-    """Return how many of a document's pieces are passages and how many sentences.
+    """Return the numbers of passages and sentences among a document's pieces.
 
-    These begin at the text's start again.
+    The first sentence starts at the beginning of the text again.
     """
     again = [at for at in range(1, len(pieces)) if pieces[at][0] <= pieces[at - 1][0]]
     passages = again[0] if again else len(pieces)
@@ -187,7 +187,7 @@ def _levels(pieces: list[tuple[int, int]]) -> tuple[int, int]:
 
 
 class FineGrainedBatches(PairDraws):
-    """The endless sequence of such batches. `pieces` holds the scores of each source, `layout` the places of a row."""
+    """The endless sequence of these batches. `pieces` holds the scores of each source, `layout` the places in a row."""
 
     def __init__(
         self,
@@ -213,7 +213,7 @@ class FineGrainedBatches(PairDraws):
         return tokenize_pieces(self.model.of("document"), [source.text(row) for source, row in documents], self.layout)
 
     def __call__(self, step: int) -> PieceBatch:
-        """Draw and tokenize the batch of a step; look up the scores of all its pieces, whosever share they are."""
+        """Draw and tokenize the batch of a step, and look up the scores of all its pieces, also of other processes."""
         batch = self.pairs(step)
         visits, _, documents, owner = self.draw(step)
         found = [
@@ -221,7 +221,7 @@ class FineGrainedBatches(PairDraws):
             for mine, (source, row) in zip(owner, documents, strict=True)
         ]
         tokens = batch.tokens["document"]
-        assert isinstance(tokens, PieceTokens), "document_tokens makes them"
+        assert isinstance(tokens, PieceTokens), "document_tokens returns them"
         self._check(tokens, self.shares(len(documents))[self.rank], documents, found)
         passages = Level(*(np.zeros((len(found), self.layout.passages), kind) for kind in (bool, np.float32)))
         sentences = Level(*(np.zeros((len(found), self.layout.sentences), kind) for kind in (bool, np.float32)))
@@ -244,7 +244,7 @@ class FineGrainedBatches(PairDraws):
         documents: list[tuple[ExampleSource, int]],
         found: list[tuple[int, int, int, np.ndarray]],
     ) -> None:
-        """Raise InputError for scores of pieces that are not those of this encoder."""
+        """Raise InputError for scores of pieces that another encoder would cut."""
         for at, ((source, row), (_, _, check, scores)) in enumerate(zip(documents[share], found[share], strict=True)):
             pieces = tokens.pieces(at)
             if check_of(pieces) != check:

@@ -45,15 +45,15 @@ class Decoder(NamedTuple):
 
 
 class EnhancedModel(MaskedModel):
-    """Texts masked twice -> each text's (summed loss, masked tokens) of the encoder, then of the decoder."""
+    """Turns texts that are masked twice into (summed loss, masked tokens) of the encoder, then of the decoder."""
 
     dimension = 4
     body: BertModel | RobertaModel | XLMRobertaModel
 
     def __init__(self, encoder: Encoder, head: MaskedHead, decoder: Decoder, seed: int) -> None:
-        """Copy the encoder's last layers into the decoder, or draw them by `seed`; copy the head if it has its own.
+        """Copy the encoder's last layers into the decoder, or draw them with `seed`. Copy the head if it has its own.
 
-        InputError for a body whose layers are not BERT's or RoBERTa's, or that has fewer layers than the decoder.
+        Raises InputError for a body that is not BERT or RoBERTa, or that has fewer layers than the decoder.
         """
         from transformers import BertModel, RobertaModel, XLMRobertaModel
 
@@ -94,7 +94,7 @@ class EnhancedModel(MaskedModel):
         """The encoder's head, and the decoder's if it has its own."""
         return [self.head] if self.decoder_head is None else [self.head, self.decoder_head]
 
-    def forward(  # type: ignore[override]  # a module's forward is called with what its own batches hold
+    def forward(  # type: ignore[override]  # each module's forward takes the inputs of its own batches
         self,
         token_ids: Tensor,
         mask: Tensor,
@@ -111,7 +111,7 @@ class EnhancedModel(MaskedModel):
             states = self.body(input_ids=token_ids, attention_mask=plain).last_hidden_state
             embedded = self.body.embeddings(input_ids=decoder_ids)
         hidden = torch.cat([states[:, :1].to(embedded.dtype), embedded[:, 1:]], dim=1)
-        seen = create_bidirectional_mask(self.body.config, hidden, plain)  # by position: see spans.py
+        seen = create_bidirectional_mask(self.body.config, hidden, plain)  # positional: see spans.py
         for layer in self.decoder:
             hidden = layer(hidden, seen)
         own = self.predicted(states, labels, body_learns)
@@ -120,13 +120,13 @@ class EnhancedModel(MaskedModel):
 
 @dataclass(frozen=True)
 class TwiceMasked(Enriched[MaskedTokens]):
-    """The same texts masked twice: for the encoder, and `heavier` for a decoder that reads its vector (ED-MLM)."""
+    """Texts masked twice: for the encoder, and `heavier` for a decoder that gets its vector (ED-MLM)."""
 
     heavier: MaskedTokens
 
     @property
     def labels(self) -> np.ndarray:
-        """The encoder's labels."""
+        """The labels of the encoder."""
         return self.tokens.labels
 
     @property
@@ -136,13 +136,13 @@ class TwiceMasked(Enriched[MaskedTokens]):
 
     @property
     def body_learns(self) -> bool:
-        """Whether the body learns from them, not the head alone."""
+        """Whether the body is trained, not only the head."""
         return self.tokens.body_learns
 
     def inputs(self, rows: Rows) -> tuple[np.ndarray | bool, ...]:
-        """Return what an `EnhancedModel` takes of some rows.
+        """Return the model's inputs for some rows.
 
-        A masked model's inputs, then the decoder's token ids and labels.
+        These are the inputs of a MaskedModel, then the decoder's token ids and labels.
         """
         ids, _, labels, _ = self.heavier.inputs(rows)
         return *self.tokens.inputs(rows), ids, labels
@@ -151,7 +151,7 @@ class TwiceMasked(Enriched[MaskedTokens]):
 class TwiceMasker(Masker):
     """Crops texts, and masks the same crops for an encoder and for its decoder.
 
-    The decoder predicts the encoder's masked tokens and, by the same random numbers, further ones.
+    The decoder predicts the encoder's masked tokens and, with the same random numbers, further ones.
     """
 
     def __init__(
@@ -195,12 +195,12 @@ class EnhancedTraining(MaskedTraining):
         training: TrainingSpec,
         compute: ComputeSpec,
     ) -> None:
-        """Meet the other processes, load the encoder and its masked-language head, and make the decoder."""
+        """Join the other processes, load the encoder and its masked-language head, and make the decoder."""
         decoder = Decoder(settings.decoder_layers, settings.decoder_start, settings.decoder_head)
         self.decoder, self.decoder_share = decoder._asdict(), settings.decoder_mask_share
         super().__init__(work, settings, encoder_flags, training, compute)
         if self.parallel:
-            assert isinstance(self.model, EnhancedModel), "what learner() returns"
+            assert isinstance(self.model, EnhancedModel), "learner() returns it"
             use_own_dropout(self.model.decoder)
 
     def learner(self, head: MaskedHead) -> EnhancedModel:

@@ -18,15 +18,14 @@ if TYPE_CHECKING:
 
 RELATIONS = ("contains", "next")
 LAYERS = 2  # [ours]
-DEVIATION = 0.02  # of new weights, as BERT and RoBERTa begin
+DEVIATION = 0.02  # of new weights, as in BERT and RoBERTa
 
 
 def edges(spans: Tensor, passages: int) -> Tensor:  # int [B, 1 + P + S, 2] -> bool [B, 2, K, K]
     """Return which nodes are connected by each relation, in both directions.
 
-    A document contains its passages, a passage the sentences that begin in it.
-
-    `next` joins neighbours of a level. A span of no tokens has no edge.
+    `contains` connects a document with its passages, and a passage with the sentences that start in it. `next` connects
+    neighbours of a level. A span without tokens has no edge.
     """
     there = spans[..., 1] > spans[..., 0]
     start, end = spans.unbind(-1)
@@ -64,7 +63,7 @@ class Rgat(nn.Module):
             self.register_parameter(name, nn.Parameter(torch.randn(shape, generator=draw) * DEVIATION))
 
     def forward(self, nodes: Tensor, edges: Tensor) -> Tensor:  # [B, K, D], bool [B, R, K, K] -> [B, K, D]
-        """Return the nodes' new states; a node without an edge keeps its own."""
+        """Return the new states of the nodes. A node without an edge keeps its state."""
         for weights, to, from_ in zip(self.weights, self.to_, self.from_, strict=True):
             projected = torch.einsum("bkd,rde->brke", nodes, weights)
             scores = leaky_relu(
@@ -75,7 +74,7 @@ class Rgat(nn.Module):
 
 
 def _softmax_over_all(scores: Tensor, edges: Tensor) -> Tensor:  # [B, R, K, K], bool -> [B, R, K, K]
-    """Share each node's attention among the neighbours of all relations together."""
+    """Normalize each node's attention over the neighbours of all relations together."""
     masked = scores.masked_fill(~edges, torch.finfo(scores.dtype).min)
     batch, relations, count, _ = scores.shape
     flat = masked.transpose(1, 2).reshape(batch, count, relations * count).softmax(dim=-1)
@@ -83,12 +82,12 @@ def _softmax_over_all(scores: Tensor, edges: Tensor) -> Tensor:  # [B, R, K, K],
 
 
 class SpanStudent(nn.Module):
-    """An encoder that is trained with its spans: queries as it encodes them, documents as `Spans`."""
+    """An encoder that is trained with its spans: it encodes queries as usual, and documents as `Spans`."""
 
     def __init__(
         self, encoder: Encoder | EncoderPair[Encoder], passages: int, sentences: int, kind: SpanKind, seed: int = 42
     ) -> None:
-        """Add a graph to learn for `rgat`, drawn by `seed`."""
+        """Add a trainable graph for `rgat`, drawn with `seed`."""
         super().__init__()
         document = encoder.of("document")
         self.encoder = encoder
@@ -107,5 +106,5 @@ class SpanStudent(nn.Module):
         return None if graph is None else lambda vectors, spans: graph(vectors, edges(spans, passages))
 
     def of(self, side: str) -> Encoder | Spans:
-        """Return what encodes a side (`query` or `document`)."""
+        """Return the model of a side (`query` or `document`)."""
         return self.sides[side]

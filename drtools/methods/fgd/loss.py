@@ -1,7 +1,7 @@
 """FGD's loss of a batch.
 
-Documents have a contrastive loss. Passages and sentences learn the teacher's scores, against pieces that are chosen by
-the current scores.
+Documents have a contrastive loss. Passages and sentences learn the teacher's scores, with negative pieces that are
+selected by current scores.
 """
 
 from __future__ import annotations
@@ -23,11 +23,10 @@ Direction = Literal["teacher-student", "student-teacher"]
 
 
 class FgdLoss:
-    """weight * contrast + the divergence of each level.
+    """Computes weight * contrast + the divergence of each level.
 
-    Called by the loop with queries [B, D] and rows of documents [C, K * D].
-
-    A row holds the document, its P passages and its sentences.
+    The loop calls it with queries [B, D] and rows of documents [C, K * D]. A row has the document, its P passages and
+    its sentences.
     """
 
     def __init__(
@@ -65,9 +64,9 @@ class FgdLoss:
         return kl_of_lists(teacher.nan_to_num(), table, listed, self.reverse).mean()
 
     def _of_pieces(self, queries: Tensor, vectors: Tensor, mine: Tensor, batch: PieceBatch) -> dict[str, Tensor]:
-        """Return the divergence of each level, with negatives chosen top down.
+        """Return the divergence of each level, with negatives selected from the top down.
 
-        These are the passages that the student scores highest, and the highest scored of their sentences.
+        These are the passages with the student's highest scores, and the sentences in them with the highest scores.
         """
         parents = torch.from_numpy(batch.parents).to(queries.device)
         negative = mine.clone()
@@ -88,7 +87,7 @@ class FgdLoss:
     def _of_level(
         self, queries: Tensor, vectors: Tensor, level: Level, allowed: Tensor, without: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Return a level's divergence, and which pieces were chosen as negatives, bool [B, C, n].
+        """Return the divergence of a level, and which pieces were selected as negatives, bool [B, C, n].
 
         `allowed` bool [B, C, 1 or n].
         """

@@ -1,6 +1,6 @@
-"""The pieces of an example's documents for a teacher to score, each alone.
+"""The pieces of an example's documents, which a teacher scores one by one.
 
-Cut by the tokens of the encoder that will learn from them.
+They are cut with the tokenizer of the encoder that will be trained on them.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ if TYPE_CHECKING:
     from drtools.formats.examples import Example
     from drtools.models.protocol import Reader
 
-PIECE_KEYS = ("pieces", "piece_scores", "pieces_cut")  # of an example; the last: how the pieces were cut
+PIECE_KEYS = ("pieces", "piece_scores", "pieces_cut")  # keys of an example; the last one records how pieces were cut
 USUAL_DOCUMENT_TOKENS = 512  # distill-fgd's
 
 
 def drop_pieces(example: Example, scored_by: str) -> bool:
     """Remove another teacher's scores of an example's pieces, which are not scored now.
 
-    Return whether there was any.
+    Returns whether there were any.
     """
     found = [example.others.pop(key, None) for key in PIECE_KEYS] if example.scored_by != scored_by else []
     return any(found)
 
 
 class Cutter:
-    """Cuts documents as one encoder reads them."""
+    """Cuts documents into pieces for an encoder."""
 
     def __init__(self, encoder: Reader, sizes: PieceSizes) -> None:
         self.encoder, self.layout = encoder, layout_of(encoder, sizes)

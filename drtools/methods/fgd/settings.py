@@ -1,4 +1,4 @@
-"""Settings of FGD: of its pre-training (ED-MLM) and of its distillation."""
+"""Settings of FGD's pre-training (ED-MLM) and distillation."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ NEGATIVE_PIECES = 8  # [ours]
 class EdMlmSettings(MaskingSettings):
     """How documents are masked for the encoder and for a decoder, and how the decoder is made.
 
-    The defaults are Zhou et al.'s, FGD; the shares and layers their program's; schedule and words as SimLM has them,
-    which FGD follows.
+    The defaults are those of Zhou et al., FGD. Shares and layers are those of their code. The schedule and whole words
+    are those of SimLM, which FGD follows.
     """
 
     usual_crop_tokens: ClassVar[int] = 384
@@ -49,7 +49,7 @@ class EdMlmSettings(MaskingSettings):
 
     @property
     def stride_tokens(self) -> int:
-        """How many tokens apart crops may begin."""
+        """Crops start at multiples of this number of tokens."""
         return self.stride or WINDOW_STRIDE
 
 
@@ -79,12 +79,12 @@ class FgdSettings:
 
     @property
     def chosen_levels(self) -> tuple[str, ...]:
-        """The levels one by one."""
+        """The levels, split."""
         return tuple(word.strip() for word in self.levels.split(","))
 
     @property
     def has_pieces(self) -> bool:
-        """Whether a level is of pieces."""
+        """Whether a level has pieces."""
         return self.chosen_levels != ("document",)
 
     def check_pieces(self, sizes: PieceSizes) -> None:

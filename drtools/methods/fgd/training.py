@@ -92,9 +92,9 @@ def with_pieces(
     spans: SpanKind,
     hard_negatives: int,
 ) -> tuple[FineGrainedBatches, int, SpanStudent]:
-    """Return batches of documents with pieces, the passages of a row, and the encoder as it is trained.
+    """Return batches of documents with pieces, the number of passages in a row, and the student with its spans.
 
-    With its spans, which its settings remember.
+    The encoder's settings record the kind of spans.
     """
     document = task.model.of("document")
     layout = layout_of(document, sizes)

@@ -1,6 +1,6 @@
 """Training batches for a ranker.
 
-Each query with one positive and negatives of its own, as pairs that are read together.
+Each query has one positive and its own negatives, as pairs of texts.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 
 class RankedBatch(NamedTuple):
-    """N pairs of B queries. `tokens` and `counts` are the loop's: this process's share, and how many each process has.
+    """N pairs of B queries. `tokens` and `counts` are those of the loop: this process's share, and each number.
 
-    `lists` int64 [B, 1 + m]: the pairs of each query, its positive first, then its negatives, -1 where it has fewer.
+    `lists` int64 [B, 1 + m] has the pairs of each query: first the positive, then its negatives, -1 for missing ones.
     """
 
     tokens: dict[str, PairTokens]
@@ -40,7 +40,7 @@ def separation_of(batch: RankedBatch) -> Separation:
 
 
 class RankedBatches:
-    """The endless sequence of batches over examples; a pure function of (seed, step)."""
+    """The endless sequence of batches of examples, a function of (seed, step)."""
 
     def __init__(
         self,

@@ -43,7 +43,7 @@ def dev_ranking(
 ) -> DevMeasure | None:
     """Return a function that evaluates the current ranker, or None if there is nothing to rank.
 
-    What dev has in common with what is `trained` on is reported.
+    Queries and documents that dev shares with `trained` are reported.
     """
     named = flags.dev_run or flags.dev_examples
     if named is None:
@@ -70,7 +70,7 @@ def dev_ranking(
 
 
 def _of_examples(path: str, queries: str) -> tuple[dict[str, dict[str, int]], dict[str, list[str]], dict[str, str]]:
-    """Return qrels, documents and texts by query of examples: positives are relevant."""
+    """Return qrels, documents and query texts of examples, whose positives are relevant."""
     texts = read_queries(queries)
     examples = {example.query_id: example for example in read_examples(path)}
     asked = Join(texts, shown(queries), examples)

@@ -9,7 +9,7 @@ from drtools.errors import InputError, param
 from drtools.evaluation.specs import QueryDevSpec
 
 EPOCHS = 2  # [ours]
-WARMUP_STEPS = 1000  # [ours] a tenth of the steps if that is less
+WARMUP_STEPS = 1000  # [ours] or a tenth of the steps, if that is less
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class RankerSettings:
 
 @dataclass(frozen=True)
 class RankerSpec:
-    """The cross-encoder to train: its initial model, and how much of a pair it reads."""
+    """The cross-encoder to train: its initial model, and its maximum lengths."""
 
     model: str
     max_query_tokens: int | None = None

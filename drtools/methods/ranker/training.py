@@ -41,7 +41,7 @@ def train(
     compute: ComputeSpec,
     card: Card = no_card,
 ) -> None:
-    """Train a cross-encoder on each query's positive among its own negatives, and write its folder."""
+    """Train a cross-encoder on the positive of each query among its own negatives, and write its folder."""
     task = RankerTraining(work, start, training, compute)
     task.write_card = card
     sources = read_sources(examples)
@@ -73,22 +73,22 @@ class RankerTraining(TrainingTask):
     model: CrossEncoder
 
     def __init__(self, work: Work, ranker: RankerSpec, training: TrainingSpec, compute: ComputeSpec) -> None:
-        """Meet the other processes and load the starting model.
+        """Join the other processes and load the start model.
 
-        A new head is drawn by the seed, so that it is the same in all processes.
+        A new head is drawn with the seed, so that it is the same in all processes.
         """
         super().__init__(work, training, compute)
         self.ranker = ranker
         model = new_cross_encoder(ranker.model, training.seed, ranker.trust_remote_code, ranker.dropout)
         model.set_lengths(ranker.max_query_tokens, ranker.max_document_tokens)
         self.start_counts = not model.head_is_new
-        self.adopt(model, [model.model])  # the head's dropout too is drawn by thread
+        self.adopt(model, [model.model])  # the dropout of the head is also drawn in each thread
 
     def ranked_batches(self, sources: list[ExampleSource], negatives: int) -> RankedBatches:
-        """Return batches of examples with so many negatives a query."""
+        """Return batches of examples with this number of negatives for each query."""
         if not any(len(source.examples.negatives.flat) for source in sources):
             raise InputError(
-                "no example has a negative, and a ranker learns from a query's own negatives",
+                "no example has a negative, but a ranker is trained on negatives of each query",
                 remedy="mine them with `drtools mine-negatives`",
             )
         return RankedBatches(

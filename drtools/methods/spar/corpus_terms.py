@@ -20,10 +20,8 @@ KEYS_A_MERGE = 1_000_000
 class CorpusTerms(NamedTuple):
     """The statistics of a corpus for BM25.
 
-    Sorted `keys` [T] of all terms and their document `frequencies` [T], documents with a term, their mean length in
-    terms.
-
-    `sample` are the counted terms of the documents that were asked for.
+    They are the sorted `keys` [T] of all terms, their document `frequencies` [T], the number of documents with a term,
+    and the mean length of these in terms. `sample` has the counted terms of sampled documents.
     """
 
     keys: np.ndarray
@@ -36,7 +34,7 @@ class CorpusTerms(NamedTuple):
 def count_corpus(
     texts: DocumentTexts, analyzer: Analyzer, known: TermKeys, sampled: np.ndarray, on_texts: Callable[[int], None]
 ) -> CorpusTerms:
-    """Count the terms of every document, and keep those of the rows where `sampled` bool [N] is true."""
+    """Count the terms of all documents, and keep those of rows where `sampled` bool [N] is true."""
     from drtools.models.long_texts import batches_of
 
     frequencies = _Frequencies()
@@ -60,9 +58,9 @@ def count_corpus(
 
 
 class _Frequencies:
-    """Sorted keys with how often each was added.
+    """Sorted keys with their counts.
 
-    Merged once as many wait as are known, so that a long corpus is not sorted at each chunk.
+    New keys are merged when there are as many as known ones, so that a long corpus is not sorted after each chunk.
     """
 
     def __init__(self) -> None:

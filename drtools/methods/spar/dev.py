@@ -1,4 +1,4 @@
-"""SPAR's dev measure: how well a student imitates its teacher's ranking."""
+"""SPAR's dev measure: how well a student imitates the ranking of its teacher."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ def dev_measure_on_examples(
     seed: int,
     trained: Trained | None = None,
 ) -> DevMeasure | None:
-    """Return a function that measures how well the encoder finds a teacher's first hits, or None without dev examples.
+    """Return a function that measures how well an encoder finds a teacher's first hits, or None without dev examples.
 
-    Each query's first positive, the teacher's rank 1, is its label; the corpus is all of these and one negative a
-    query, drawn by the seed; the measure is the mean reciprocal rank (Chen et al. 2022). Dev queries that are `trained`
-    on are reported.
+    The label of a query is its first positive, the teacher's rank 1. The corpus has all of these and one negative for
+    each query, drawn with the seed. The measure is the mean reciprocal rank (Chen et al. 2022). Dev queries that are
+    also in `trained` are reported.
     """
     if flags.dev_examples is None:
         return None
@@ -74,7 +74,7 @@ def dev_measure_on_examples(
 def _with_the_first(path: str, examples: TrainingExamples, store: CorpusStore) -> list[int]:
     """Return the places of the examples whose first positive in the file is in the corpus.
 
-    Else the teacher's rank 2 would pass for its rank 1.
+    In other examples, the teacher's rank 2 would count as its rank 1.
     """
     first = {example.query_id: example.positives[0] for example in read_examples(path) if example.positives}
     names = store.ids_at([int(positives[0]) for positives in examples.positives])

@@ -1,4 +1,4 @@
-"""Fitting of the rows of a static lexical encoder to the counted terms of a corpus and of queries."""
+"""Fit the rows of a static lexical encoder to the counted terms of a corpus and of queries."""
 
 from __future__ import annotations
 
@@ -29,8 +29,7 @@ def fit_to_corpus(
 ) -> dict[str, np.ndarray]:
     """Return `row_keys` [R], `query_rows` and `document_rows` float16 [R, D] of the sampled documents' terms.
 
-    `bm25` is (k1, b). If there are more than `most_terms`, those that add most to the scores that are expected have
-    rows.
+    `bm25` is (k1, b). If there are more than `most_terms` terms, those that add most to the expected scores have rows.
     """
     if not corpus.sample:
         raise InputError("none of the documents to fit to has a term", remedy=f"use more {param('fit_documents')}")
@@ -51,7 +50,7 @@ def fit_to_corpus(
 
 
 def _matrix(parts: Sequence[CountedTerms], keys: np.ndarray) -> tuple[csr_matrix, np.ndarray]:
-    """Return texts' counts [N, T] in the columns of sorted keys, other terms left out, and the texts' lengths [N]."""
+    """Return the counts [N, T] of sorted keys in texts, without other terms, and the lengths [N] of the texts."""
     from scipy.sparse import csr_matrix
 
     terms, counts = (np.concatenate([getattr(part, name) for part in parts]) for name in ("keys", "counts"))

@@ -1,4 +1,4 @@
-"""Joining of two folders of vectors into one with scores s1 + mu * s2 (SPAR); mu is given, or tuned on dev."""
+"""Join two folders of vectors into one with scores s1 + mu * s2 (SPAR). mu is given, or tuned on dev."""
 
 from __future__ import annotations
 
@@ -42,12 +42,20 @@ if TYPE_CHECKING:
     from drtools.outputs.work import Work
 
 ROWS_A_BLOCK = 16384
-KEPT_OUT = ("tool", "version", "created", "seconds", "request", "counts", "notices")  # of a part's manifest
+KEPT_OUT = (
+    "tool",
+    "version",
+    "created",
+    "seconds",
+    "request",
+    "counts",
+    "notices",
+)  # keys of a part's manifest that are not recorded
 
 
 @dataclass(kw_only=True)
 class JoiningState(State):
-    """What a stopped joining continues from: the rows that are done."""
+    """The state of a stopped joining: the number of finished rows."""
 
     done: int
 
@@ -61,9 +69,9 @@ def join_folders(
     encoder: EncoderSpec = EncoderSpec(),
     compute: ComputeSpec = ComputeSpec(),
 ) -> JoinedManifest:
-    """Write the joined vectors of two folders into that of `work`; return the facts for its manifest.
+    """Write the joined vectors of two folders into the folder of `work`. Returns the facts for its manifest.
 
-    Without a mu in the plan it is tuned; `encoder` is that of the first folder's queries.
+    mu is tuned if the plan has none. `encoder` is the encoder of the first folder's queries.
     """
     parts, joined = open_parts(first, second, plan.how)
     side, mu = parts[0].manifest["side"], plan.mu
@@ -74,7 +82,7 @@ def join_folders(
         )
     tried: list[dict[str, float]] = []
     if mu is None:
-        assert tuning is not None, "without a mu there is something to tune it on"
+        assert tuning is not None, "without a mu there is data to tune it on"
         mu, tried = tune_mu(parts, joined, tuning, encoder, compute)
     dtype = plan.dtype or joined.dtype.name
     write_vectors(parts, joined, dtype, mu if side == "query" else 1.0, plan.copied, work)
@@ -82,7 +90,7 @@ def join_folders(
 
 
 def open_parts(first: str, second: str, how: How) -> tuple[list[Vectors], JoinedArray]:
-    """Open both folders; return them and their vectors as one array."""
+    """Open both folders. Returns them, and their vectors as one array."""
     parts = [open_vectors(path) for path in (first, second)]
     sides = [part.manifest["side"] for part in parts]
     if sides[0] != sides[1]:
@@ -108,7 +116,7 @@ def tune_mu(
 ) -> tuple[float, list[dict[str, float]]]:
     """Return the best mu on dev and all values that were tried."""
     name = tuning.answers or tuning.qrels
-    assert name is not None, "judgements or answers"
+    assert name is not None, "there are judgements or answers"
     given = read_answers(tuning.answers) if tuning.answers else {}
     judged = read_qrels(name) if not tuning.answers else {}
     sources = [
@@ -155,7 +163,7 @@ def write_vectors(
         for start in range(done, len(joined), ROWS_A_BLOCK):
             rows = slice(start, min(start + ROWS_A_BLOCK, len(joined)))
             first, second = joined.parts(rows)
-            array = open_array(work.path / ARRAY, "r+")  # anew, so that no more than a block of it is ever in memory
+            array = open_array(work.path / ARRAY, "r+")  # opened for each block, so that at most one block is in memory
             array[rows] = joined_vectors.join(joined.how, first, second, mu)
             bad = find_not_finite(array[rows])
             if bad is not None:
@@ -171,14 +179,14 @@ def write_vectors(
 
 
 def part_record(vectors: Vectors) -> dict[str, Any]:
-    """Return what joined vectors keep of a part's manifest, to encode its queries."""
+    """Return the keys of a part's manifest that joined vectors record, for encoding its queries."""
     return {name: value for name, value in vectors.manifest.items() if name not in KEPT_OUT}
 
 
 def joined_manifest(
     parts: Sequence[Vectors], joined: JoinedArray, dtype: str, mu: float, tried: list[dict[str, float]]
 ) -> JoinedManifest:
-    """Return the manifest's facts of joined vectors: those of any vectors, and those of both parts."""
+    """Return the facts about joined vectors for the manifest: those of all vectors, and those of both parts."""
     records = [part_record(part) for part in parts]
     base = records[0]
     queries, documents = (

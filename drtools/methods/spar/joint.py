@@ -2,8 +2,8 @@
 
 Scores are s1 + mu * s2, and mu is trained too (SPAR's joint training).
 
-A text's row is [v1, v2], a query's [v1, mu * v2], so that the loop, every loss and dev evaluation see one model. The
-other encoder is not run: its vectors are looked up, in the folders that it wrote.
+The row of a document is [v1, v2], that of a query [v1, mu * v2], so that the loop, losses and dev evaluation see one
+model. The other encoder is not run; its vectors are looked up in folders.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from drtools.models.encoder import Encoder
     from drtools.models.pair import EncoderPair
 
-# [ours] mu is exp(a weight) at MU_RATE times the learning rate: in an AdamW step at 2e-5 it changes by .2%, where the
-# rate of the body would leave it as it is
+# [ours] mu is exp(weight), with MU_RATE times the learning rate: an AdamW step at 2e-5 changes it by .2%; with the
+# learning rate of the body, it would hardly change
 MU_RATE = 100.0
 
 
@@ -42,7 +42,7 @@ def open_beside(
 
 
 class Beside:
-    """The other encoder's vectors of documents and queries, looked up by id."""
+    """Vectors of documents and queries from the other encoder, looked up by id."""
 
     def __init__(self, documents: str, queries: str) -> None:
         self.vectors = {"document": open_document_vectors(documents), "query": open_vectors(queries)}
@@ -84,7 +84,7 @@ class JointModel(nn.Module):
 
     @property
     def dimension(self) -> int:
-        """The length of a row."""
+        """The dimension of a row."""
         return self.encoder.dimension + self.other_dimension
 
     def of(self, side: str) -> JointSide:
@@ -93,7 +93,7 @@ class JointModel(nn.Module):
 
 
 class JointSide:
-    """One side of a JointModel: its encoder's tokenizer and settings, rows of both."""
+    """One side of a JointModel, with the tokenizer and settings of its encoder, and rows from both encoders."""
 
     def __init__(self, model: JointModel, encoder: Encoder, side: str) -> None:
         self.model, self.encoder, self.side = model, encoder, side

@@ -1,4 +1,4 @@
-"""Making of a lexical encoder without attention: count the corpus's terms, fit or draw their rows, write a folder."""
+"""Make a lexical encoder without attention: count the terms of a corpus, fit or draw their rows, write a folder."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ QUERIES_A_PART = 4096
 
 
 def make_lexical(folder: Path, texts: DocumentTexts, plan: LexicalPlan) -> dict[str, Any]:
-    """Write a lexical encoder of documents' terms into a folder; return the facts for its manifest."""
+    """Write a lexical encoder for the terms of documents into a folder. Returns the facts for its manifest."""
     analyzer, known = Analyzer(plan.language), TermKeys()
     sampled = sampled_rows(len(texts), plan.fit_documents if plan.encoder == "static" else 0, plan.seed)
     with reporting.progress("counting terms", len(texts), "documents") as progress:
         counted = count_corpus(texts, analyzer, known, sampled, progress.advance)
     if not counted.documents:
         raise InputError(
-            (f"no document has a term to make an encoder from; is {param('language')} the language of the corpus?"),
+            (f"no document has a term; is {param('language')} the language of the corpus?"),
             where=texts.path,
         )
     statistics = {"keys": counted.keys, "frequencies": counted.frequencies}
@@ -67,16 +67,16 @@ def make_lexical(folder: Path, texts: DocumentTexts, plan: LexicalPlan) -> dict[
 
 
 def sampled_rows(count: int, wanted: int, seed: int) -> np.ndarray:
-    """Return which documents to fit to, as bool [count]."""
+    """Return which documents are used for fitting, bool [count]."""
     sampled = np.zeros(count, bool)
     sampled[generator(seed, "fit").permutation(count)[:wanted]] = True
     return sampled
 
 
 def query_terms(queries: str, only: str | None, analyzer: Analyzer, known: TermKeys) -> list[CountedTerms]:
-    """Return the counted terms of the queries to fit to, part by part.
+    """Return the counted terms of the queries for fitting, part by part.
 
-    There may be as many as a corpus has sentences.
+    There may be as many queries as a corpus has sentences.
     """
     texts = list(judged_queries(queries, only).values())
     return [

@@ -1,4 +1,4 @@
-"""mu of two joined encoders, tuned on dev with both exact scores of every candidate."""
+"""Tune mu of two joined encoders on dev, with the exact scores of both for every candidate."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ GRID = [
     *(tenths / 10 for tenths in range(1, 11)),
     *(10 / tenths for tenths in range(9, 0, -1)),
 ]  # .1 to 1.0 and their inverses, ascending
-EXTENSIONS = 3  # [ours] beyond these one of the two encoders is of no use
+EXTENSIONS = 3  # [ours] beyond these, one of the two encoders has no effect
 DEPTH = 100
-TIE_DEPTHS = (1, 5, 10, 20, 50, 100)  # [code] the k of the accuracies that decide between equals
+TIE_DEPTHS = (1, 5, 10, 20, 50, 100)  # [code] depths k of the accuracies that break ties
 
 
 class JointCandidates(NamedTuple):
@@ -45,9 +45,9 @@ def candidates(
     depth: int = DEPTH,
     device: str = "cpu",
 ) -> list[JointCandidates]:
-    """Return for each query the union of both encoders' exact top `depth`, with both exact scores of each row of it.
+    """Return for each query the union of both encoders' exact top `depth`, with both exact scores of each row.
 
-    queries [Q, D1], [Q, D2] float32. Joined with a mu, a row's score is first + mu * second.
+    `queries` are float32 [Q, D1] and [Q, D2]. The score of a row is first + mu * second.
     """
     from drtools.search import exact
 
@@ -75,8 +75,8 @@ def tune(
 ) -> tuple[float, list[dict[str, float]]]:
     """Return the mu whose s1 + mu * s2 ranks the candidates best, and every {"mu", "value", "tie"} that was tried.
 
-    Ties go to the greater depth-weighted accuracy, then to the mu nearest 1. While the best stands at an end of the
-    grid, the grid goes on from there by a factor of 100.
+    Ties are broken by the higher depth-weighted accuracy, then by the mu nearest to 1. While the best is at an end of
+    the grid, the grid is extended by a factor of 100.
     """
     names = {row: ids[row] for each in found for row in each.rows.tolist()}
     tried: dict[float, dict[str, float]] = {}
@@ -117,11 +117,11 @@ def _values(
 def texts_to_tune_on(
     queries: str | None, source: QueryEncoder | JoinedQueries, judged: Collection[str], name: str
 ) -> list[tuple[str, str]]:
-    """Return (query id, text) of the judged queries, out of a file or of the vectors that `source` looks them up in."""
+    """Return (query id, text) of the judged queries, from a file or from the query vectors of `source`."""
     if queries:
         texts, where = read_queries(queries), queries
     else:
-        assert isinstance(source, QueryEncoder) and source.vectors is not None, "who has no texts looks vectors up"
+        assert isinstance(source, QueryEncoder) and source.vectors is not None, "without texts, vectors are looked up"
         ids, where = source.vectors.ids, str(source.vectors.path)
         texts = {ids[row]: "" for row in range(len(ids))}
     found = Join(texts, where, judged)

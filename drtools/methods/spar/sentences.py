@@ -1,4 +1,4 @@
-"""Sentences of documents as queries: how texts are split, how many each passage gives, words out of order."""
+"""Use sentences of documents as queries: split texts, sample sentences, shuffle words."""
 
 from __future__ import annotations
 
@@ -22,29 +22,29 @@ if TYPE_CHECKING:
     from drtools.methods.spar.settings import SamplingSpec
     from drtools.outputs.work import Work
 
-# languages that sentencex has rules for; it splits any other by those of another language, without a warning
+# languages with rules in sentencex, which splits other languages with the rules of another one, without a warning
 LANGUAGES = "am ar bg bn ca da de el en es fi fr gu hi hy it ja kk kn ml mr my nl pa pl pt ru sk ta te uk zh".split()
 DOCUMENTS_A_SAVE = 20_000
-DECAY = 1.2  # [code] what a passage's place in its article is multiplied by
-# scripts without spaces between words, in which each character stands for one
+DECAY = 1.2  # [code] factor of a passage's place in its article
+# scripts without spaces between words; each character counts as a word
 CHARACTERS = r"\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
 WORD = re.compile(rf"[{CHARACTERS}]|[^\s{CHARACTERS}]+")
 
 
 @dataclass(kw_only=True)
 class SamplingState(State):
-    """What a stopped sampling continues from: what was counted, and with a count all queries that the corpus gives."""
+    """The state of a stopped sampling: its counts and, if `count` is set, the total number of queries in the corpus."""
 
     counts: dict[str, int]
     total: int | None
 
 
 class Sampled(NamedTuple):
-    """A document's sentences that became queries: (number of the sentence in its document, from 0; text)."""
+    """The sampled sentences of a document: (number of the sentence in its document, from 0; text)."""
 
     document: str
     sentences: list[tuple[int, str]]
-    split: int  # sentences that the document has
+    split: int  # number of sentences in the document
 
 
 def check_language(language: str) -> None:
@@ -89,19 +89,19 @@ def with_single_spaces(text: str, block: int = 1 << 16) -> str:
 
 
 def sentences_to_take(count: int, place: int) -> int:
-    """Return how many of `count` sentences the passage at a place of its article (from 0) gives (Chen et al.
+    """Return how many of a passage's `count` sentences are sampled, given its place in the article (from 0).
 
-    2022, [code]).
+    The rule is that of Chen et al. 2022 [code].
     """
     return max(1, round(count / (DECAY * (place + 1)))) if count else 0
 
 
 def sample(path: str, article_key: str | None, language: str, seed: int, skip: int = 0) -> Iterator[Sampled]:
-    """Yield what each document of a corpus gives, in their order; those before `skip` are read but not split.
+    """Yield the sampled sentences of each document in a corpus, in order. The first `skip` documents are not split.
 
-    Without an article key every sentence. With one, neighbouring documents of the same article are its passages, and
-    each gives `sentences_to_take` of its sentences without replacement, as (seed, document id) draws them. A document
-    without an article is one of its own. Memory does not grow with the corpus.
+    Without an article key, all sentences are taken. With one, neighbouring documents of the same article are its
+    passages, and `sentences_to_take` of each are drawn without replacement, depending on (seed, document id). A
+    document without an article is an article by itself. Memory does not grow with the corpus.
     """
     before, place = "", 0
     for number, (document, article) in enumerate(read_articles(path, article_key)):
@@ -122,7 +122,7 @@ def sample(path: str, article_key: str | None, language: str, seed: int, skip: i
 def thin(sampled: Sampled, seed: int, wanted: int, left: int) -> Sampled:
     """Keep some of a document's sentences.
 
-    Of all `left` sentences from here on exactly `wanted` are kept, each as likely.
+    Of all `left` remaining sentences, exactly `wanted` are kept, each with the same probability.
     """
     kept = []
     for chance, sentence in zip(
@@ -136,9 +136,9 @@ def thin(sampled: Sampled, seed: int, wanted: int, left: int) -> Sampled:
 
 
 def shuffle_words(text: str, random: np.random.Generator) -> str:
-    """Return a text's words in random order.
+    """Return the words of a text in random order.
 
-    A Chinese character or Japanese letter is a word, and a text without spaces stays so.
+    Each Chinese character or Japanese letter is a word, and a text without spaces stays without them.
     """
     words = WORD.findall(text)
     return (" " if len(text.split()) > 1 else "").join(words[at] for at in random.permutation(len(words)))
@@ -156,7 +156,7 @@ def write_shuffled(work: Work, queries: str, seed: int) -> Counter[str]:
 
 
 def write_sentences(work: Work, spec: SamplingSpec) -> Counter[str]:
-    """Write the sampled sentences document by document; progress is saved at fixed numbers of documents."""
+    """Write the sampled sentences document by document. The state is saved after fixed numbers of documents."""
     assert work.stream is not None, "queries are a file"
     state = SamplingState.of(work) or SamplingState(counts={}, total=None)
     counts, total = Counter(state.counts), state.total
@@ -182,7 +182,7 @@ def write_sentences(work: Work, spec: SamplingSpec) -> Counter[str]:
 
 
 def count_sentences(spec: SamplingSpec) -> int:
-    """Return how many queries the corpus gives before any are left out to keep a given number."""
+    """Return the number of queries in the corpus before they are reduced to a given number."""
     with reporting.progress("counting", None, "documents") as progress:
         total = 0
         for sampled in sample(spec.corpus, spec.article_key, spec.language, spec.seed):
@@ -194,9 +194,9 @@ def count_sentences(spec: SamplingSpec) -> int:
 def thinned(
     documents: Iterator[Sampled], count: int | None, total: int | None, seed: int, counts: Counter[str]
 ) -> Iterator[Sampled]:
-    """Yield the documents' sentences, with a count exactly so many of all.
+    """Yield the sentences of documents, reduced to exactly `count` if it is set.
 
-    `counts` is what has been written before each.
+    `counts` has the numbers written so far.
     """
     for sampled in documents:
         if count and total is not None:

@@ -10,7 +10,7 @@ from drtools.errors import InputError, param
 from drtools.training.specs import ShapeSpec
 
 TWIN_EPOCHS, TWIN_WARMUP_STEPS = 20, 10_000  # Chen et al. 2022
-TWIN_TOKENS = 256  # of queries and of documents, at most
+TWIN_TOKENS = 256  # maximum, for queries and documents
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class BesideSpec:
 
 @dataclass(frozen=True)
 class ExampleDevSpec:
-    """Examples labelled by rank, to evaluate on while training."""
+    """Examples labelled by rank, to evaluate on during training."""
 
     dev_examples: str | None = None
     dev_queries: str | None = None
@@ -56,9 +56,9 @@ class ExampleDevSpec:
 
 @dataclass(frozen=True)
 class JoiningPlan:
-    """How two folders of vectors become one; without `mu` it is tuned.
+    """How two folders of vectors are joined. Without `mu`, it is tuned.
 
-    Not `copied`: the folder names both and holds no vector.
+    If `copied` is false, the folder only names both folders and has no vectors.
     """
 
     how: Literal["concat", "sum"] = "concat"
@@ -71,7 +71,7 @@ class JoiningPlan:
 class MuTuning:
     """The data to tune mu on: judgements, or answers and the corpus to look for them in; queries or their vectors.
 
-    `query_vectors` are folders by the first encoder and by the second.
+    `query_vectors` are folders from the first and the second encoder.
     """
 
     qrels: str | None = None
@@ -85,9 +85,10 @@ class MuTuning:
 
 @dataclass(frozen=True)
 class LexicalPlan:
-    """A lexical encoder without attention: rows that are fitted to a corpus (`static`), or random (`projection`).
+    """A lexical encoder without attention. Its rows are fitted to a corpus (`static`) or random (`projection`).
 
-    `queries` are like those to come, those that `only` judges; without them a rule by document frequency stands in.
+    `queries` are typical queries, limited to those judged in `only`. Without queries, a rule by document frequency is
+    used.
     """
 
     encoder: Literal["static", "projection"] = "static"
@@ -104,10 +105,10 @@ class LexicalPlan:
 
 @dataclass(frozen=True)
 class SamplingSpec:
-    """Which sentences of a corpus become queries: all, or the paper's share of each passage of an article.
+    """Which sentences of a corpus become queries: all, or the paper's share of each passage in an article.
 
-    `article_key` names a passage's article: `title`, or a field of the JSONL. With `count` exactly so many are kept,
-    drawn uniformly.
+    `article_key` is the field with a passage's article: `title`, or a key of the JSONL. With `count`, exactly this
+    number is kept, drawn uniformly.
     """
 
     corpus: str

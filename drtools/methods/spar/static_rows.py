@@ -1,11 +1,12 @@
-"""Fit a static lexical encoder: the rows of terms whose inner products come nearest to BM25 in so many dimensions.
+"""Fit a static lexical encoder: rows of terms whose inner products approximate BM25 in a given dimension.
 
-Let W [N, T] hold the documents' BM25 weights without idf, and M [T, T] the second moment of queries' term weights
-(count * idf). BM25 asks of two sets of rows, Q and D [T, K], that W D Q^T = W diag(idf). The mean square error over
-queries and documents is least where the documents' vectors W D span the first K left singular vectors U of W M^(1/2)
-(Eckart and Young 1936), that is the first eigenvectors of W M W^T. Of term t's column w_t, U then holds the part h_t =
-|U^T w_t|^2 / |w_t|^2. Rankings want a rare term to count fully more than they want the least square: each query row is
-divided by its h_t, so that its weight is right on average over the documents that hold it.
+Let W [N, T] be the BM25 weights of documents without idf, and M [T, T] the second moment of the term weights of queries
+(count * idf). For two sets of rows, Q and D [T, K], BM25 requires W D Q^T = W diag(idf). The mean square error over
+queries and documents is least if the document vectors W D span the first K left singular vectors U of W M^(1/2) (Eckart
+and Young 1936), which are the first eigenvectors of W M W^T. U then contains the part h_t = |U^T w_t|^2 / |w_t|^2 of
+the column w_t of term t. For ranking, it matters more that a rare term counts fully than that the square error is
+least. So each query row is divided by its h_t, which makes its weight right on average over the documents with the
+term.
 """
 
 from __future__ import annotations
@@ -22,17 +23,16 @@ if TYPE_CHECKING:
 
 QUERIES_AT_ONCE = 65536
 PASSES = 8  # [ours] of subspace iteration
-LEAST_SHARE = 1e-3  # of a term's column that the vectors hold; below it there is nothing to lift
-LEAST_LENGTH = 1e-5  # beside the longest: below it float32 holds nothing but noise
+LEAST_SHARE = 1e-3  # share of a term's column in the vectors; smaller shares are not scaled up
+LEAST_LENGTH = 1e-5  # relative to the longest; below it float32 has only noise
 
 
 class Demand(NamedTuple):
-    """What queries ask for.
+    """The expected terms of queries.
 
-    M = diag(idf) (`joint`^T `joint` + diag(`alone`)) diag(idf), of mean 1 on the diagonal without idf.
-
-    `alone` [T] is the share of each term by itself, `joint` sparse [queries, T] are terms that come together, None
-    without queries.
+    M = diag(idf) (`joint`^T `joint` + diag(`alone`)) diag(idf), where the mean of the diagonal without idf is 1.
+    `alone` [T] has the share of each term by itself. `joint` sparse [queries, T] has terms that occur together, and is
+    None without queries.
     """
 
     alone: np.ndarray
@@ -40,10 +40,10 @@ class Demand(NamedTuple):
 
 
 def expected_demand(frequencies: np.ndarray, counts: csr_matrix | None = None) -> Demand:
-    """Return what to expect of queries: terms by the square root of their document frequencies [ours].
+    """Return the expected terms of queries: by the square root of document frequencies [ours].
 
-    With the counts [queries, T] of known queries: a third by that rule, a third by these queries' terms each alone, a
-    third as they come together [ours].
+    With the counts [queries, T] of known queries, one third follows that rule, one third the single terms of these
+    queries, and one third their joint occurrences [ours].
     """
     terms = len(frequencies)
     rule = np.sqrt(frequencies) * (terms / np.sqrt(frequencies).sum())
@@ -61,9 +61,9 @@ def fit_rows(
     seed: int,
     on_pass: Callable[[int], None] = lambda count: None,
 ) -> tuple[np.ndarray, np.ndarray]:  # [N, T], [T] -> float32 [T, K] twice
-    """Return the rows of terms in queries and in documents, for weights of which each side has the square root of idf.
+    """Return the rows of terms in queries and in documents, for weights with the square root of idf on each side.
 
-    Documents' vectors have a mean square length of 1. Where K is over N, what is over stays 0: N dimensions hold all.
+    Document vectors have a mean square length of 1. If K is greater than N, the remaining dimensions are 0.
     """
     documents, _ = weights.shape
     rank = min(dimension, documents)
@@ -75,7 +75,7 @@ def fit_rows(
         held = columns @ torch.linalg.qr(torch.from_numpy(basis))[0].numpy()  # [T, K]
         wanted = alone * held
         if joint is not None:
-            for first in range(0, joint.shape[0], QUERIES_AT_ONCE):  # [Q, K] of all queries at once would not fit
+            for first in range(0, joint.shape[0], QUERIES_AT_ONCE):  # [Q, K] of all queries would not fit in memory
                 some = joint[first : first + QUERIES_AT_ONCE]
                 wanted += some.T @ (some @ held)
         basis = weights @ wanted
@@ -93,9 +93,9 @@ def fit_rows(
 
 
 def _whitening(vectors: Tensor) -> Tensor:  # [N, K] -> float32 [K, R]
-    """Return what makes vectors' columns orthogonal and of length 1.
+    """Return a matrix that makes the columns of vectors orthogonal and of length 1.
 
-    Directions that hold nothing (documents alike) are left out.
+    Directions without variance (equal documents) are left out.
     """
     wide = vectors.double()
     squares, directions = torch.linalg.eigh(wide.T @ wide)

@@ -39,7 +39,7 @@ def train(
 ) -> None:
     """Train an encoder on examples that are labelled by a teacher's ranks, and write its folder.
 
-    A bare body pools by its first token.
+    A bare body uses cls pooling.
     """
     if start.model and start.pooling is None and is_bare(resolve(start.model)):
         start = replace(start, pooling="cls")
@@ -68,9 +68,9 @@ def train(
 
 
 def lexical_loss(scale: float, mask_positives: bool = False) -> Loss:
-    """Return the loss of a batch.
+    """Return the loss of a batch: the positive of each query among all candidates.
 
-    Each query's positive among all candidates, of which its own other positives are masked only if asked.
+    Its other positives are masked only with `mask_positives`.
     """
 
     def loss(query_vectors: Tensor, document_vectors: Tensor, batch: PairBatch) -> tuple[Tensor, Metrics]:
