@@ -76,6 +76,7 @@ COMMANDS = {
     "mine from a run": "mine-negatives --queries [{queries}] --qrels [{qrels}] --run [{run}] --negatives 3",
     "mine at random": "mine-negatives --queries [{queries}] --qrels [{qrels}] --random --corpus [{corpus}] "
     "--negatives 3",
+    "split queries": "split-queries --qrels [{qrels}]",
     "sample from a corpus": "sample-queries --corpus [{corpus}] --count 5",
     "merge deliveries": "merge-deliveries --corpus [{corpus}] [{queries}]",
     "shuffle queries": "sample-queries --queries [{queries}] --shuffle",
