@@ -58,15 +58,15 @@ def print_per_query(runs: list[str], results: list[Measured]) -> None:
             sys.stdout.writelines([*lines, f"{run}\t{measure}\tall\t{mean(by_query):.4f}\n"])
 
 
-def print_json(
+def json_of(
     runs: list[str],
     results: list[Measured],
     compared: list[Comparisons],
     named: bool,
     queries: int,
     per_query: bool,
-) -> None:
-    """Print one JSON object; comparisons are under the baselines' names if these were `named`."""
+) -> bytes:
+    """Return one JSON object; comparisons are under the baselines' names if these were `named`."""
     import orjson
 
     rows = []
@@ -84,8 +84,6 @@ def print_json(
         if per_query:
             row["per_query"] = result
         rows.append(row)
-    print(
-        orjson.dumps(
-            {"judged_queries": queries, "test": "two-tailed paired t-test", "runs": rows}, option=orjson.OPT_INDENT_2
-        ).decode()
+    return orjson.dumps(
+        {"judged_queries": queries, "test": "two-tailed paired t-test", "runs": rows}, option=orjson.OPT_INDENT_2
     )

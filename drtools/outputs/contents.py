@@ -11,13 +11,14 @@ from drtools.outputs.state_file import STATE
 REQUEST, LOCK, WORKING = "request.json", "lock", "working"  # only in unfinished work
 NEW = ".new"  # of small files, while they are written
 CARD = "README.md"  # users edit it
-TEXTS = "texts.sqlite"  # the texts of a published version's documents; not part of the content
+# of a published version, and not part of the content: the texts of its documents, and its measures
+TEXTS, PUBLICATION = "texts.sqlite", "publication.json"
 OF_THE_MAKING = {CARD, "training.jsonl", "snapshot.json"}  # hold seconds and dates, in any folder of an output
 
 
 def files_of(folder: Path) -> list[Path]:
     """Return the files of a folder's content in order, without those that only serve to continue unfinished work."""
-    own = {STATE, REQUEST, LOCK, WORKING, TEXTS} | {f"{name}{NEW}" for name in (STATE, REQUEST)}
+    own = {STATE, REQUEST, LOCK, WORKING, TEXTS, PUBLICATION} | {f"{name}{NEW}" for name in (STATE, REQUEST)}
     return sorted(path for path in folder.rglob("*") if path.is_file() and path.relative_to(folder).parts[0] not in own)
 
 

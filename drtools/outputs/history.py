@@ -17,8 +17,8 @@ import orjson
 
 from drtools import __version__
 from drtools.errors import InputError, WorldError
-from drtools.outputs import manifest
-from drtools.outputs.disk import flush_to_disk
+from drtools.outputs import contents, manifest
+from drtools.outputs.disk import flush_to_disk, read_json
 from drtools.outputs.records import NUMBER, TEXT, WHOLE, as_json, map_of, object_of
 
 SUFFIX = ".history.jsonl"
@@ -29,8 +29,15 @@ PUBLICATION = object_of(
         **dict.fromkeys((*COUNTS, "notices"), WHOLE),
         "measures": map_of(NUMBER),
         "fingerprints": map_of(TEXT),
+        "measured_on": map_of(TEXT),
     },
     needed=("date", "version"),
+)
+
+
+MEASURED = object_of(
+    {"measures": map_of(NUMBER), "queries": WHOLE, "judgements": WHOLE, "measured_on": map_of(TEXT)},
+    needed=("measures", "measured_on"),
 )
 
 
@@ -69,6 +76,14 @@ def last_dates(link: Path) -> dict[str, float]:
         with suppress(ValueError, OverflowError):
             dates[each["version"]] = datetime.datetime.fromisoformat(each["date"]).timestamp()
     return dates
+
+
+def first_values(link: Path) -> dict[str, float]:
+    """Return each measure's value in the first publication of a link that has it."""
+    values: dict[str, float] = {}
+    for each in history_of(link).publications:
+        values = {**each.get("measures", {}), **values}
+    return values
 
 
 def note_publication(link: Path, version: Path, seconds: float) -> None:
@@ -125,7 +140,18 @@ def facts_of(version: Path) -> dict[str, Any]:
     }
     facts["fingerprints"] = {name: record["fingerprint"] for name, record in records.items() if "fingerprint" in record}
     facts["notices"] = sum(len(record.get("notices", ())) for record in parts.values())
-    return facts
+    measured = measured_in(version)
+    return {**facts, **measured, "measures": facts["measures"] | measured.get("measures", {})}
+
+
+def measured_in(version: Path) -> dict[str, Any]:
+    """Return the measures that a version was published with; empty for a version without, or if they were damaged."""
+    path = version / contents.PUBLICATION
+    try:
+        found = dict(read_json(path)) if path.is_file() else {}
+    except InputError:
+        return {}
+    return found if MEASURED.fits(found) else {}
 
 
 def _records_of(version: Path) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from drtools.errors import InputError, param
-from drtools.outputs.contents import TEXTS, check_content, check_sizes, is_unchanged
+from drtools.outputs.contents import PUBLICATION, TEXTS, check_content, check_sizes, is_unchanged
 from drtools.outputs.disk import read_json
 from drtools.outputs.fingerprints import content_fingerprint, file_fingerprint
 from drtools.outputs.records import (
@@ -84,7 +84,8 @@ def fingerprint(path: str | Path) -> str:
     path = Path(path)
     if not path.is_dir():
         return file_fingerprint(path)
-    files = [file for file in path.rglob("*") if file != path / TEXTS and file.is_file()]
+    beside_content = (path / TEXTS, path / PUBLICATION)
+    files = [file for file in path.rglob("*") if file not in beside_content and file.is_file()]
     where = path / NAME
     record = read_manifest(where) if where in files else Record({}, where)
     if "fingerprint" not in record:

@@ -20,11 +20,12 @@ from typing import Any, NamedTuple
 from drtools import __version__, reporting
 from drtools.errors import InputError, param
 from drtools.outputs import manifest
-from drtools.outputs.contents import files_of, is_unchanged
+from drtools.outputs.contents import PUBLICATION, files_of, is_unchanged
 from drtools.outputs.disk import flush_to_disk, read_json, write_json
 from drtools.outputs.fingerprints import content_fingerprint, digest
 from drtools.outputs.history import last_dates, note_publication
 from drtools.outputs.places import without_places
+from drtools.outputs.publication import Measures, check_measures
 from drtools.outputs.shrinking import ALLOW_SHRINKING, check_shrinking
 from drtools.outputs.versions import NAME, VERSIONS, current_version, versions_of
 
@@ -53,6 +54,7 @@ def publish(
     keep_days: float = 0,
     allow_shrinking: float = ALLOW_SHRINKING,
     place_texts: PlaceTexts | None = None,
+    measures: Measures = Measures(),
 ) -> Published:
     """Make a version of finished folders and point `link` at it.
 
@@ -64,7 +66,8 @@ def publish(
     path; its number of documents is not compared.
 
     Raises InputError for a folder that is unfinished or was changed since, and if `link` is not a link. Raises
-    GateRefused if more than a share `allow_shrinking` of the documents in the current version is missing.
+    GateRefused if more than a share `allow_shrinking` of the documents in the current version is missing, or if
+    `measures` fell by more than they allow.
     """
     if link.exists() and not link.is_symlink():
         raise InputError(
@@ -77,7 +80,12 @@ def publish(
             if NAME.fullmatch(rest.name.removesuffix(UNFINISHED)):
                 shutil.rmtree(rest)  # left by a process that died
         before = current_version(link)
-        version = _own_version(folders, link) or _version_of(folders, link, before, allow_shrinking, place_texts)
+        own = _own_version(folders, link)
+        if own and measures.facts:
+            raise InputError(
+                "an earlier version has its own measures", where=param("measures"), remedy="leave them out"
+            )
+        version = own or _version_of(folders, link, before, allow_shrinking, place_texts, measures)
         was_current = before == version
         # the last publication is not in the history if a process died, or if an older version made it
         if before and before.is_dir():
@@ -95,7 +103,12 @@ def _own_version(folders: list[Path], link: Path) -> Path | None:
 
 
 def _version_of(
-    folders: list[Path], link: Path, before: Path | None, allow_shrinking: float, place_texts: PlaceTexts | None
+    folders: list[Path],
+    link: Path,
+    before: Path | None,
+    allow_shrinking: float,
+    place_texts: PlaceTexts | None,
+    measures: Measures,
 ) -> Path:
     """Return the version of these folders, and make it if it does not exist."""
     records = {folder: _finished(folder) for folder in folders}
@@ -107,17 +120,18 @@ def _version_of(
         )
     if before and before.exists():
         check_shrinking(records, link, before, allow_shrinking)
-    identity = [
+        check_measures(measures, link, before)
+    identity: list[Any] = [
         [
             folder.name if len(folders) > 1 else "",
             {key: value for key, value in record.items() if key not in _of_the_making(record)},
         ]
         for folder, record in records.items()
     ]
-    fingerprint = digest(identity)
+    fingerprint = digest([*identity, measures.facts] if measures.facts else identity)
     known = [version for version in versions_of(link) if version.name.endswith(f"-{fingerprint[:12]}")]
     if not known:
-        return _add(records, link, fingerprint, place_texts)
+        return _add(records, link, fingerprint, place_texts, measures.facts)
     for folder, record in records.items():
         _check_unchanged(folder, folder, record)
     return known[-1]
@@ -177,7 +191,13 @@ def _alone(link: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _add(records: dict[Path, dict[str, Any]], link: Path, fingerprint: str, place_texts: PlaceTexts | None) -> Path:
+def _add(
+    records: dict[Path, dict[str, Any]],
+    link: Path,
+    fingerprint: str,
+    place_texts: PlaceTexts | None,
+    measured: dict[str, Any],
+) -> Path:
     """Write a new version: under a temporary name, flushed to the disk, then renamed."""
     number = 1 + max((int(path.name.split("-")[0]) for path in versions_of(link)), default=0)
     version = link.with_name(link.name + VERSIONS) / f"{number:05d}-{fingerprint[:12]}"
@@ -190,6 +210,8 @@ def _add(records: dict[Path, dict[str, Any]], link: Path, fingerprint: str, plac
             unfinished.mkdir()
             for folder, record in records.items():
                 _take(folder, record, unfinished / folder.name)
+        if measured:
+            write_json(unfinished / PUBLICATION, measured)
         texts = place_texts(list(records), unfinished) if place_texts else {}
         if len(records) > 1:
             record = _release_record(records, fingerprint) | ({"texts": texts} if texts else {})

@@ -18,6 +18,8 @@ found by its manifests, or by --train-qrels. A note is printed if Judged@10 of t
 
 --gate limits how much worse than an earlier run the last run may be, --floor how low its value may be. A gate that
 compares each night with the night before lets a slow fall pass; a floor does not. A refusal exits with status 3.
+
+-o writes all results as JSON, too. `publish --measures` publishes the values of the last run, unless a gate refused it.
 """
 
 from __future__ import annotations
@@ -31,15 +33,19 @@ from typer import Argument, Option
 
 from drtools import reporting
 from drtools.cli.flags.common import IgnoreIdenticalIds, MinRel, Only, Role
-from drtools.cli.report import print_json, print_per_query, print_table
+from drtools.cli.flags.outputs import FileOutput
+from drtools.cli.report import json_of, print_per_query, print_table
 from drtools.cli.show import lineage
 from drtools.cli.show.trained_on import note_trained_on
-from drtools.errors import GateRefused, InputError
+from drtools.errors import AlreadyDone, GateRefused, InputError
 from drtools.evaluation.measures import Measure, mean, parse_measure
 from drtools.evaluation.runs import Values, judgements, measured
 from drtools.evaluation.significance import comparisons
 from drtools.evaluation.specs import MeasuringSpec
 from drtools.formats.leakage import compare_with_training
+from drtools.outputs.disk import is_standard_output
+from drtools.outputs.opening import open_file
+from drtools.outputs.publication import KIND
 
 if TYPE_CHECKING:
     from drtools.formats.trec import Qrels
@@ -156,9 +162,34 @@ class EvalFlags:
         )
 
 
-def main(flags: EvalFlags) -> None:
-    """Read, evaluate and compare runs, print the results and apply the gate."""
+def main(flags: EvalFlags, file: FileOutput = FileOutput()) -> None:
+    """Read, evaluate and compare runs, print the results, apply the gates, and write the measures if asked to."""
     check(flags)
+    if is_standard_output(file.output):
+        evaluate(flags)
+        return
+    try:
+        with open_file(file) as work:
+            results, judged, as_json = evaluate(flags)
+            work.stream.write(as_json + b"\n")
+            arguments = file.request["arguments"]
+            work.finish(
+                kind=KIND,
+                measures={name: mean(by_query) for name, by_query in results.items()},
+                queries=len(judged),
+                judgements=sum(map(len, judged.values())),
+                qrels=(arguments["qrels"] or arguments["answers"])["fingerprint"],
+            )
+    except AlreadyDone:
+        evaluate(flags)  # the gates refuse it as they did
+        raise
+
+
+def evaluate(flags: EvalFlags) -> tuple[Values, Qrels, bytes]:
+    """Evaluate and compare runs, print the results and apply the gates.
+
+    Returns the values of the last run, the judgements, and all results as JSON.
+    """
     gate = parse_gate(flags.gate) if flags.gate else None
     floors = [parse_floor(text) for text in flags.floor or []]
     runs, spec = flags.runs, flags.spec
@@ -173,8 +204,9 @@ def main(flags: EvalFlags) -> None:
         note_trained_on(runs, judged)
     results = measured(runs, judged, spec, measures)
     compared = comparisons(results, baselines)
+    as_json = json_of(runs, results, compared, bool(flags.baseline), len(judged), flags.per_query)
     if flags.json:
-        print_json(runs, results, compared, bool(flags.baseline), len(judged), flags.per_query)
+        print(as_json.decode())
     elif flags.per_query:
         print_per_query(runs, results)
     else:
@@ -184,6 +216,7 @@ def main(flags: EvalFlags) -> None:
             name = runs[place] if flags.baseline else "the first"
             check_gate(*gate, results[place], results[-1], name)
     check_floors(floors, results[-1])
+    return results[-1], judged, as_json
 
 
 def check(flags: EvalFlags) -> None:

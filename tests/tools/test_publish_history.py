@@ -155,10 +155,11 @@ def test_show_prints_the_last_ten_and_what_changed(drtools):
     numbers = [line.split("-")[0] for line in told[2:12]]
     assert numbers == [f"{number:05d}" for number in range(3, 13)]
     assert re.split("  +", told[11])[2:] == ["1,011", "1,011", "40", "0.5900"]
-    before = lines()[10]["version"]
-    change = "dev nDCG@10 0.6000 -> 0.5900, documents 1,010 -> 1,011, vectors 1,010 -> 1,011"
-    assert told[12] == f"since {before}: {change}"
-    assert told[13:] == ["note: 1 line of the history is cut short or damaged, and left out"]
+    change = "dev nDCG@10 0.6000 -> 0.5900 (documents 1,010 -> 1,011, vectors 1,010 -> 1,011)"
+    assert told[12] == f"since version 11: {change}"
+    change = "dev nDCG@10 0.7000 -> 0.5900 (documents 1,000 -> 1,011, vectors 1,000 -> 1,011)"
+    assert told[13] == f"since version 1: {change}"
+    assert told[14:] == ["note: 1 line of the history is cut short or damaged, and left out"]
 
 
 def test_young_versions_stay_beyond_the_number(drtools):

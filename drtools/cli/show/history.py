@@ -21,9 +21,8 @@ def history_lines(link: Path, width: int | None) -> Iterator[str]:
         more = f", {earlier:,} more in {link.name}{SUFFIX}" if earlier else ""
         yield wrapped(f"history{': the last ' + str(SHOWN) if earlier else ''}{more}", width, LATER)
         yield aligned(_rows(shown), width)
-    changes = list(_changes(*shown[-2:])) if len(shown) > 1 else []
-    if changes:
-        yield wrapped(f"since {shown[-2]['version']}: {', '.join(changes)}", width, LATER)
+    for line in _drift(publications):
+        yield wrapped(line, width, LATER)
     if damaged:
         lines = units.counted(damaged, "line of the history is", "lines of the history are")
         yield wrapped(f"note: {lines} cut short or damaged, and left out", width, LATER)
@@ -46,14 +45,37 @@ def _rows(publications: list[dict[str, Any]]) -> list[list[str]]:
     return rows
 
 
-def _changes(before: dict[str, Any], after: dict[str, Any]) -> Iterator[str]:
-    """Yield the figures of a publication that differ from those of the one before."""
+def _drift(publications: list[dict[str, Any]]) -> Iterator[str]:
+    """Yield what changed since the publication before, and since the first one that has a measure of the last one."""
+    if len(publications) < 2:
+        return
+    *earlier, last = publications
+    names = set(last.get("measures", {}))
+    first = next((each for each in earlier if names & set(each.get("measures", {}))), earlier[-1])
+    for each in [earlier[-1]] + [first] * (first is not earlier[-1]):
+        measures, counts = list(_falls_and_rises(each, last)), list(_added(each, last))
+        in_brackets = f"({', '.join(counts)})" if measures else ", ".join(counts)
+        words = " ".join(filter(None, [", ".join(measures), in_brackets if counts else ""]))
+        if words:
+            yield f"since version {int(each['version'].split('-')[0])}: {words}"
+
+
+def _falls_and_rises(before: dict[str, Any], after: dict[str, Any]) -> Iterator[str]:
     for name, value in after.get("measures", {}).items():
         earlier = before.get("measures", {}).get(name)
         if earlier is not None and earlier != value:
             yield f"{name} {_measure(earlier)} -> {_measure(value)}"
+
+
+def _added(before: dict[str, Any], after: dict[str, Any]) -> Iterator[str]:
+    """Yield the counts that changed: how many queries were added, and others from one to the other."""
     for name in COUNTS:
-        if name in before and name in after and before[name] != after[name]:
+        if name not in before or name not in after or before[name] == after[name]:
+            continue
+        more = after[name] - before[name]
+        if name == "queries":
+            yield f"queries {'added' if more > 0 else 'removed'} {abs(more):,}"
+        else:
             yield f"{name} {before[name]:,} -> {after[name]:,}"
 
 
