@@ -1,14 +1,14 @@
-"""mlm-adapt beside transformers' Trainer with its collator for masked language modelling.
+"""Compare mlm-adapt with transformers' Trainer and its collator for masked language modelling.
 
-Train-rem beside training all weights.
+With `--rem`, compare train-rem with training all weights.
 
     python benchmarks/adaptation.py DATA/scifact [--documents 32] [--steps 8] [--rounds 3]
     python benchmarks/adaptation.py DATA/wikipedia --rem
 
-The same model (all-MiniLM-L6-v2 with a new head, its dropout on), crops, batch, share of masked tokens and optimizer.
-The Trainer gets its crops tokenized beforehand, drtools tokenizes while it trains. A step's seconds are the median
-between two steps. `--rem`: seconds a step and the peak memory of train-rem and train-contrastive on the same queries,
-each in a process of its own. `--model`, `--device` choose others.
+Both use the same model (all-MiniLM-L6-v2 with a new head and dropout), crops, batch, share of masked tokens and
+optimizer. The Trainer gets tokenized crops, while drtools tokenizes during training. The seconds of a step are the
+median between two steps. `--rem` prints seconds per step and peak memory of train-rem and train-contrastive on the same
+queries, each in its own process. `--model` and `--device` select others.
 """
 
 import argparse
@@ -27,9 +27,9 @@ CROP_TOKENS = 128
 def ours(
     data: Path, model: str, device: str, precision: str, documents: int, steps: int, folder: str
 ) -> tuple[float, list[list[int]]]:
-    """Adapt by the tool's own composition, the body learning from the first step.
+    """Adapt as the tool does, with a trained body from the first step.
 
-    Return (seconds a step, the crops as they were).
+    Returns (seconds per step, the crops).
     """
     import numpy as np
 
@@ -74,7 +74,7 @@ def ours(
 def theirs(
     crops: list[list[int]], model: str, device: str, precision: str, documents: int, steps: int, folder: str
 ) -> float:
-    """Train transformers' Trainer on the same crops in the same order; return seconds a step."""
+    """Train transformers' Trainer on the same crops in the same order. Returns seconds per step."""
     import transformers
     from transformers import (
         AutoModelForMaskedLM,
@@ -128,7 +128,7 @@ def _median_step(times: list[float]) -> float:
 
 
 def adaptation(data: Path, model: str, device: str, documents: int, steps: int, rounds: int) -> None:
-    """Print tokens a second of both, by turns, and their ratio."""
+    """Measure both alternately, and print tokens per second and their ratio."""
     for precision in ("fp32", "bf16"):
         ratios, rates = [], {"ours": [], "theirs": []}
         for _ in range(rounds):
@@ -148,7 +148,7 @@ def adaptation(data: Path, model: str, device: str, documents: int, steps: int, 
 
 
 def rem(data: Path, model: str, device: str, queries: int, steps: int) -> None:
-    """Print seconds a step and peak memory of training a REM and of training all weights."""
+    """Print seconds per step and peak memory of training a REM and of training all weights."""
     from memory import TOOL, peak
     from training import write_examples
 

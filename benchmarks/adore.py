@@ -1,10 +1,10 @@
-"""What live search costs in a step of ADORE, and what memory it takes: synthetic vectors, all-MiniLM-L6-v2.
+"""Measure the time and memory of live search in a step of ADORE: synthetic vectors, all-MiniLM-L6-v2.
 
     python benchmarks/adore.py [--counts 10000 100000 1000000] [--steps 12] [--device cuda]
 
-32 queries of 64 tokens a step, float32, 200 hits of normalized random vectors of 384 dimensions kept as float16; exact
-search and an IVF index of sqrt(N) lists. Prints a step's seconds (median), the share that search takes, and the
-process's own memory.
+A step has 32 queries of 64 tokens in float32, and 200 hits among normalized random vectors of 384 dimensions in
+float16, with exact search and with an IVF index of sqrt(N) lists. Prints the median seconds of a step, the share of
+search, and the process's own memory.
 """
 
 import argparse
@@ -23,7 +23,7 @@ QUERIES, TOKENS, DIMENSION, DEPTH = 32, 64, 384, 200
 
 
 def make_vectors(folder: Path, count: int) -> None:
-    """Write a vectors folder of random unit vectors that says it was made by the model."""
+    """Write a vectors folder of random unit vectors, with the model in its manifest."""
     import numpy as np
 
     from drtools.formats.vectors import create_array
@@ -61,7 +61,7 @@ def make_vectors(folder: Path, count: int) -> None:
 
 
 def steps(vectors: str, index: str | None, count: int, device: str) -> dict[str, float]:
-    """Take some steps in this process; return seconds a step, the seconds of search in it, and memory."""
+    """Take some steps in this process. Returns seconds per step, seconds of search in it, and memory."""
     import numpy as np
     import torch
 

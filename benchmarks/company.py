@@ -1,10 +1,10 @@
-"""How many texts get other bits alone than in company, on this processor: what `encode --update` promises to be none.
+"""Count the texts whose vectors have other bits when they are encoded alone; `encode --update` promises none.
 
     python benchmarks/company.py DATA/covid-papers/corpus.jsonl.gz [--texts 30]
 
-All-MiniLM-L6-v2: long texts, short pieces of them, and texts of no and one word, each encoded with all others and by
-itself. float32 and bfloat16, means and first tokens, with and without a dense layer after them; then each document with
-its passages and sentences.
+all-MiniLM-L6-v2 encodes long texts, short pieces of them, and texts of no and one word, together and alone. This is
+done in float32 and bfloat16, with mean and cls pooling, with and without a dense layer, and then for documents with
+their passages and sentences.
 """
 
 import argparse
@@ -39,7 +39,7 @@ def texts_of(path: str, count: int) -> list[str]:
 
 
 def encoder_of(pooling: str, computing: Compute, head: bool = False):
-    """Return the model with a pooling and, if it is wanted, a dense layer of random weights."""
+    """Return the model with a pooling and, if requested, a dense layer of random weights."""
     encoder = load_encoder(MODEL, pooling=pooling)
     encoder.settings.max_document_tokens = 512
     if head:
@@ -50,7 +50,7 @@ def encoder_of(pooling: str, computing: Compute, head: bool = False):
 
 
 def alone_and_together(encoder, texts: list[str], computing: Compute, dimension: int) -> int:
-    """Return how many texts' vectors differ."""
+    """Return the number of texts whose vectors differ."""
 
     def encoded(some: list[str]) -> np.ndarray:
         made = np.empty((len(some), dimension), np.float32)
@@ -62,7 +62,7 @@ def alone_and_together(encoder, texts: list[str], computing: Compute, dimension:
 
 
 def pieces_alone_and_together(encoder, kind: str, texts: list[str], computing: Compute) -> int:
-    """Return how many documents' vectors, or those of their pieces, differ."""
+    """Return the number of documents whose vectors, or those of their pieces, differ."""
     pieces = PieceEncoding(encoder, PieceFlags(), kind, "float32")
 
     def encoded(some: list[str]):

@@ -1,10 +1,10 @@
-"""Encoding beside SentenceTransformer.encode: the same model, texts and length, by turns in one process.
+"""Compare encoding with SentenceTransformer.encode: the same model, texts and length, alternately in one process.
 
     python benchmarks/encoding.py DATA/scifact/corpus.jsonl.gz [--texts 5183] [--rounds 3] [--device cuda --repeat 10]
 
-Ours is what the tool `encode` does between loading the model and naming its output: text by id, tokens, vectors, memory
-map, flushes. Prints texts a second, the ratio of each round (median, least, greatest), and the share of the machine's
-own matrix-product rate that the model's multiplications reach.
+For drtools, the time includes all that `encode` does between loading the model and renaming its output: text by id,
+tokens, vectors, memory map, flushes. Prints texts per second, the ratio of each round (median, minimum, maximum), and
+the share of the machine's rate of matrix products.
 """
 
 import argparse
@@ -31,9 +31,9 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 class Some(DocumentTexts):
-    """The first texts of a corpus, one after another so often.
+    """The first texts of a corpus, repeated.
 
-    A GPU is done with a small corpus before it has well begun.
+    A small corpus takes a GPU too little time to measure.
     """
 
     count, repeat = 0, 1
@@ -63,7 +63,7 @@ def operations(encoder, lengths) -> float:
 
 
 def ours(encoder, texts, computing) -> float:
-    """Encode by the tool; return seconds."""
+    """Encode as the tool does. Returns seconds."""
     with tempfile.TemporaryDirectory() as folder:
         flags = FolderOutput(output=f"{folder}/vectors")
         flags.request = {"tool": "encode", "arguments": {}}

@@ -1,8 +1,8 @@
-"""Reading and evaluating a run beside bare pytrec_eval: the same files, the same measures, in one process, by turns.
+"""Compare reading and evaluating a run with pytrec_eval: the same files and measures, alternately in one process.
 
     python benchmarks/evaluation.py [--queries 6980] [--hits 1000] [--repeats 3]
 
-Prints the median seconds of each step and their ratio, with the least and the greatest ratio of the pairs.
+Prints the median seconds of each step and their ratio, with the minimum and maximum ratio of the pairs.
 """
 
 import argparse
@@ -22,7 +22,7 @@ PASSAGES = 8_841_823  # in MS MARCO
 
 
 def write_files(folder: Path, queries: int, hits: int, seed: int) -> tuple[Path, Path]:
-    """Write a run, in order as retrievers write it, and judgements with one relevant document a query, found or not."""
+    """Write a run in the order of retrievers, and judgements with one relevant document for each query."""
     rng = random.Random(seed)
     with open(folder / "run.trec", "w") as run, open(folder / "judged.qrels", "w") as judged:
         for query in rng.sample(range(1_200_000), queries):

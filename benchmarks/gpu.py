@@ -1,10 +1,11 @@
-"""A GPU beside the CPU on the same work: vectors, exact search, and the loss and gradient of a training step.
+"""Compare a GPU with the CPU on the same work: vectors, exact search, and the loss and gradient of a training step.
 
     python benchmarks/gpu.py DATA/scifact
 
-All-MiniLM-L6-v2 in float32 without dropout. Prints the largest differences, and ends with status 1 where one is beyond
-what float32 and another order of sums explain. Before them, the GPU's rate of training in bfloat16 by the tokens of a
-batch, on texts of mixed lengths: small batches leave it idle, large ones are padding.
+The model is all-MiniLM-L6-v2 in float32 without dropout. Prints the largest differences, and ends with status 1 if one
+is larger than float32 and another order of sums explain. Before that, it prints the GPU's rate of training in bfloat16
+by the number of tokens in a batch, on texts of mixed lengths: small batches leave it idle, large ones have more
+padding.
 """
 
 import argparse
@@ -58,7 +59,7 @@ def step_on(device: str, source: ExampleSource, caching: bool) -> tuple[float, t
 
 
 def rate_by_batches(device: str, batch_tokens: int) -> tuple[float, float]:
-    """Return (tokens a second, share of padding) of the gradient over texts of 12 to 512 tokens, half under 148."""
+    """Return (tokens per second, share of padding) of the gradient over texts of 12 to 512 tokens, half under 148."""
     random = np.random.default_rng(1)
     lengths = np.clip(random.lognormal(5.0, 0.6, TEXTS), 12, 512).astype(np.int64)
     starts = np.append(0, lengths.cumsum())

@@ -1,9 +1,9 @@
-"""Memory at ten times the documents: the peak of each tool's own (anonymous) memory, by sampling the process.
+"""Measure memory at ten times the documents: the peak of each tool's own (anonymous) memory, sampled.
 
     python benchmarks/memory.py [--documents 20000]
 
-Memory-mapped files are left out: the system takes them back when it needs the room. A small random BERT encodes, so
-that the tools and not the model are measured. Prints bytes a document more.
+Memory-mapped files do not count, since the system frees them when it needs memory. A small random BERT encodes, so that
+the tools are measured and not the model. Prints the additional bytes per document.
 """
 
 import argparse
@@ -22,7 +22,7 @@ TOOL = [sys.executable, "-m", "drtools"]
 
 
 def peak(command: list[str], environment: dict[str, str]) -> int:
-    """Run a command; return the most anonymous memory seen, in bytes."""
+    """Run a command. Returns the peak of its anonymous memory in bytes."""
     process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
     most = 0
     while process.poll() is None:
@@ -54,7 +54,7 @@ def write_corpus(path: Path, documents: int, words: list[str]) -> None:
 
 
 def measure(folder: Path, documents: int, model: str, words: list[str]) -> dict[str, int]:
-    """Return each tool's peak on a corpus of so many documents, with the same queries."""
+    """Return each tool's peak on a corpus of this size, with the same queries."""
     corpus, queries, qrels = folder / "corpus.jsonl", folder / "queries.tsv", folder / "qrels.tsv"
     write_corpus(corpus, documents, words)
     queries.write_text("".join(f"q{n}\tfox {words[n % len(words)]}\n" for n in range(200)))

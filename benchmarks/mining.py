@@ -1,9 +1,9 @@
-"""BM25 mining beside a bare pyserini batch_search: the same index, queries and depth, whole processes by turns.
+"""Compare BM25 mining with pyserini's batch_search: the same index, queries and depth, alternately as processes.
 
     python benchmarks/mining.py DATA/wikipedia [--depth 200] [--rounds 3]
 
-Ours reads queries and judgements, searches, removes positives, chooses negatives and writes examples with scores.
-Theirs reads the queries, searches, and leaves the hits in Java.
+drtools reads queries and judgements, searches, removes positives, selects negatives and writes examples with scores.
+The other reads the queries, searches, and leaves the hits in Java.
 """
 
 import argparse
@@ -30,7 +30,7 @@ LuceneSearcher(index).batch_search(texts, names, k=int(depth), threads=int(threa
 
 
 def seconds(command: list[str], environment: dict[str, str]) -> float:
-    """Run a command; return its wall-clock seconds."""
+    """Run a command. Returns its wall-clock seconds."""
     started = time.perf_counter()
     subprocess.run(command, check=True, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     return time.perf_counter() - started

@@ -1,8 +1,8 @@
-"""Join collections in BEIR form into one: every id gets its collection's name before it.
+"""Join collections in BEIR form into one. Each id gets the name of its collection as a prefix.
 
     python benchmarks/pooled.py DATA/nfcorpus DATA/scifact ... -o build/pooled
 
-Writes corpus.jsonl.gz, queries.jsonl.gz and qrels/{train,dev,test}.tsv of what each collection has.
+Writes corpus.jsonl.gz, queries.jsonl.gz and qrels/{train,dev,test}.tsv, as far as collections have them.
 """
 
 import argparse

@@ -1,11 +1,11 @@
-"""Scoring pairs beside CrossEncoder.predict: the same cross-encoder, pairs and lengths, by turns in one process.
+"""Compare scoring pairs with CrossEncoder.predict: the same model, pairs and lengths, alternately in one process.
 
     python benchmarks/scoring.py DATA/scifact [--pairs 2000] [--rounds 3] [--model RANKER] [--device cuda]
 
-Ours is what the tool teacher-score does between loading the teacher and naming its output: texts by id, tokens, logits,
-the score cache on the disk, lines. Pairs are the collection's test queries with random documents. Without --model the
-ranker is all-MiniLM-L6-v2 with a random head, which costs the same. Prints pairs a second, the ratio of each round
-(median, least, greatest), and how far the logits are apart.
+For drtools, the time includes all that teacher-score does between loading the teacher and renaming its output: texts by
+id, tokens, logits, the score cache on the disk, lines. Pairs are test queries of the collection with random documents.
+Without --model, the ranker is all-MiniLM-L6-v2 with a random head, which costs the same. Prints pairs per second, the
+ratio of each round (median, minimum, maximum), and the difference of the logits.
 """
 
 import argparse
@@ -36,7 +36,7 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 def write_examples(data: Path, texts: ScoredTexts, count: int, path: Path) -> list[tuple[str, str]]:
-    """Write examples of a hundred random documents for each query; return the texts of their pairs."""
+    """Write examples with a hundred random documents for each query. Returns the texts of their pairs."""
     generator, pairs = random.Random(1), []
     queries = [query_id for query_id in read_qrels(str(data / "qrels/test.tsv")) if query_id in texts.queries]
     with open(path, "wb") as stream:
@@ -48,7 +48,7 @@ def write_examples(data: Path, texts: ScoredTexts, count: int, path: Path) -> li
 
 
 def ours(teacher, examples: Path, texts: ScoredTexts) -> tuple[float, np.ndarray]:
-    """Score by the tool; return seconds and logits."""
+    """Score as the tool does. Returns seconds and logits."""
     for scorer in teacher.scorers:
         scorer.cache.connection.execute("delete from scores")
     with tempfile.TemporaryDirectory() as folder:
@@ -99,7 +99,7 @@ def main() -> None:
 
 
 def compare(sides, pairs: list[tuple[str, str]], examples: Path, texts: ScoredTexts, rounds: int) -> None:
-    """Score by turns and print."""
+    """Score alternately and print."""
     seconds = {f"{who} {precision}": [] for precision in sides for who in ("ours", "theirs")}
     for number in range(rounds):
         for precision, (teacher, peer) in sides.items():

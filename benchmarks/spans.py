@@ -1,12 +1,12 @@
-"""What FGD's student side costs.
+"""Measure the cost of FGD's student.
 
-A step with the vectors of all passages and sentences beside a contrastive step, by turns.
+A step with the vectors of all passages and sentences is compared with a contrastive step, alternately.
 
     python benchmarks/spans.py [--model MODEL] [--queries 2] [--rounds 5] [--device auto] [--precision auto]
 
-The same queries and documents of 512 tokens (random words), one positive and 8 negatives each, forward and backward;
-the teacher's scores are random numbers, which cost nothing. Prints the median seconds of both and the share that FGD
-adds.
+Both have the same queries and documents of 512 tokens (random words), with one positive and 8 negatives each, and
+compute forward and backward passes. The teacher's scores are random numbers. Prints the median seconds of both and the
+share that FGD adds.
 """
 
 import argparse

@@ -3,8 +3,8 @@
     python benchmarks/spar_index.py QUERIES --base base-vectors --joined spar-vectors --bm25 bm25 [--factory Flat
     --factory HNSW32]
 
-The folders are what examples/spar makes. Query vectors are made beforehand, as encoding costs the same for each system
-but for the second encoder's share, which is said by itself; times are of search alone, one query at a time and one
+The folders are those of examples/spar. Query vectors are computed before, since encoding costs the same for each system
+except for the second encoder, whose time is printed separately. Times are those of searches, one query at a time in one
 thread, medians of --rounds. A fusion searches both indexes and adds scores.
 """
 
@@ -32,7 +32,7 @@ DEPTH = 100
 
 
 def milliseconds(search: Callable[[int], object], count: int, rounds: int) -> float:
-    """Return the median over rounds of the mean time of a query, after a round to warm up."""
+    """Return the median over rounds of the mean time of a query, after a round for warming up."""
     times = []
     for _ in range(rounds + 1):
         started = time.perf_counter()

@@ -1,12 +1,12 @@
-"""Training beside sentence-transformers' trainer with MultipleNegativesRankingLoss, by turns in one process.
+"""Compare training with sentence-transformers' trainer and MultipleNegativesRankingLoss, alternately in one process.
 
     python benchmarks/training.py DATA/covid-papers [--steps 8] [--rounds 3] [--device cuda --queries 256]
     python benchmarks/training.py DATA/wikipedia --memory
 
-The same model (all-MiniLM-L6-v2, its dropout on), queries, positives and one hard negative each, lengths, batch and
-optimizer. A step's seconds are the median between two steps, so that loading and the first steps do not count. Prints
-the ratio of each round and the share of the machine's matrix-product rate. `--memory`: the peak of a step of 4,096
-queries with gradient caching beside one of 64 without, each in a process of its own.
+Both use the same model (all-MiniLM-L6-v2 with dropout), queries with a positive and a hard negative each, lengths,
+batch and optimizer. The seconds of a step are the median between two steps, so that loading and the first steps do not
+count. Prints the ratio of each round and the share of the machine's rate of matrix products. `--memory` prints the peak
+of a step of 4,096 queries with gradient caching and of a step of 64 without, each in its own process.
 """
 
 import argparse
@@ -23,7 +23,7 @@ DOCUMENT_TOKENS = 160
 
 
 def write_examples(data: Path, path: Path) -> None:
-    """Write an example for each training query with random negatives: what they are does not change the speed."""
+    """Write an example with random negatives, which do not affect the speed, for each training query."""
     from drtools.formats.corpus_store import open_store
     from drtools.formats.examples import Example
     from drtools.formats.trec import read_qrels
@@ -40,7 +40,7 @@ def write_examples(data: Path, path: Path) -> None:
 def ours(
     data: Path, examples: Path, setting: argparse.Namespace, precision: str, folder: str
 ) -> tuple[float, float, list[list[str]]]:
-    """Train by the tool's own composition; return (seconds a step, operations a step, the texts of its queries)."""
+    """Train as the tool does. Returns (seconds per step, operations per step, the texts of its queries)."""
     from drtools.cli import console
     from drtools.cli.flags.compute import ComputeFlags
     from drtools.cli.flags.encoder import EncoderFlags
@@ -90,7 +90,7 @@ def ours(
 
 
 def theirs(rows: list[list[str]], setting: argparse.Namespace, precision: str, folder: str) -> float:
-    """Train sentence-transformers' trainer on the same rows in the same order; return seconds a step."""
+    """Train sentence-transformers' trainer on the same rows in the same order. Returns seconds per step."""
     import transformers
     from datasets import Dataset, disable_progress_bars
     from sentence_transformers import (
@@ -179,7 +179,7 @@ def speed(data: Path, setting: argparse.Namespace) -> None:
 
 
 def memory(data: Path) -> None:
-    """Print the peak memory of a large batch with caching beside that of a small one without."""
+    """Print the peak memory of a large batch with caching and of a small batch without."""
     from memory import TOOL, peak
 
     with tempfile.TemporaryDirectory() as folder:

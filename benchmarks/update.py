@@ -1,12 +1,13 @@
-"""encode --update and index --update at 1% changed, beside doing everything.
+"""Compare encode --update and index --update, with 1% changed, with doing everything.
 
-The same bytes, and the time of whole processes.
+It compares the bytes, and the time of whole processes.
 
     python benchmarks/update.py DATA/scifact/corpus.jsonl.gz [--texts 5183] [--share 0.01] [--rounds 3] [--precision
     bf16] [--factory IVF64,Flat]
 
-Of the share half are texts that change by a word, a quarter are new, a quarter go. `seconds` in brackets is the tool's
-own work without starting Python and loading the model. Exits 1 if the updated folder is not the full one, byte by byte.
+Of the changed share, half are texts that change by a word, a quarter are new, and a quarter are removed. Seconds in
+brackets are the tool's work without starting Python and loading the model. Exits with 1 if the updated folder differs
+from the full one.
 """
 
 import argparse
@@ -32,7 +33,7 @@ def write(path: Path, documents: list[dict]) -> None:
 
 
 def a_day_later(documents: list[dict], share: float) -> list[dict]:
-    """Return the documents with a share of them changed, gone or new, each at a random place."""
+    """Return the documents with a share of them changed, removed or new, at random places."""
     generator = random.Random(7)
     documents = [dict(document) for document in documents]
     quarter = max(1, round(len(documents) * share / 4))
@@ -48,7 +49,7 @@ def a_day_later(documents: list[dict], share: float) -> list[dict]:
 
 
 def run(folder: Path, output: str, *words: object) -> tuple[float, float]:
-    """Run a tool; return the seconds of the process and of its work."""
+    """Run a tool. Returns the seconds of the process and of its work."""
     started = time.perf_counter()
     subprocess.run(
         [sys.executable, "-m", "drtools", *map(str, words), "-o", str(folder / output), "--overwrite", "--quiet"],
@@ -59,7 +60,7 @@ def run(folder: Path, output: str, *words: object) -> tuple[float, float]:
 
 
 def main() -> None:
-    """Print a line a tool."""
+    """Print a line for each tool."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("corpus")
     parser.add_argument("--texts", type=int)

@@ -1,7 +1,7 @@
-"""What ends a tool, one class for each exit status, and how messages name parameters.
+"""Errors that end a tool, one class for each exit status, and names of parameters in messages.
 
-A message names a parameter by `param`. The command line shows it as the flag of the running tool; everywhere else it is
-the parameter's own name.
+A message contains parameters with `param`. The command line shows them as flags of the running tool; elsewhere they are
+shown by their names.
 """
 
 import re
@@ -17,12 +17,12 @@ def param(name: str) -> str:
 
 
 def names_in(text: str, spell: Callable[[str], str] = str) -> str:
-    """Return a message with each parameter's name as `spell` gives it, by default as it is."""
+    """Return a message with each parameter replaced by `spell(name)`, by default its name."""
     return _NAMED.sub(lambda found: spell(found[1]), text)
 
 
 class DrtoolsError(Exception):
-    """An error with a message of one line; `message` names parameters by `param`."""
+    """An error with a message of one line, in which parameters are marked by `param`."""
 
     @property
     def message(self) -> str:
@@ -36,8 +36,8 @@ class DrtoolsError(Exception):
 class InputError(DrtoolsError):
     """Wrong usage, or malformed or inconsistent input: exit status 2.
 
-    The message is one line made of these parts, each of which a caller can read: `where` it is (file:line, a folder, a
-    parameter), what was `found` there, what was `expected`, and the `remedy`, which is the next move.
+    The message is one line made of these parts, which callers can read: `where` the problem is (file:line, a folder, a
+    parameter), what was `found`, what was `expected`, and the `remedy`, which is what to do.
     """
 
     def __init__(self, found: str = "", *, where: object = "", expected: str = "", remedy: str = "") -> None:
@@ -47,7 +47,7 @@ class InputError(DrtoolsError):
 
 
 class WorldError(DrtoolsError):
-    """The world failed (another process holds the output, a device is absent): exit status 1."""
+    """The environment failed (another process holds the output, a device is missing): exit status 1."""
 
 
 class GateRefused(DrtoolsError):
@@ -55,12 +55,12 @@ class GateRefused(DrtoolsError):
 
 
 class AlreadyDone(DrtoolsError):
-    """The output of this very request is there: reported in a line, exit status 0."""
+    """The output of this request exists already: reported in one line, exit status 0."""
 
 
 class Terminated(BaseException):
-    """SIGTERM came: exit status 143."""
+    """SIGTERM was received: exit status 143."""
 
 
 class HungUp(Terminated):
-    """SIGHUP came, as when a terminal or a connection is closed: exit status 129."""
+    """SIGHUP was received, for example when a terminal or connection was closed: exit status 129."""

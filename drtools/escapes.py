@@ -1,12 +1,12 @@
-"""Control characters of other people's texts, ids and file names, as they are shown to a person.
+"""Escape control characters in texts, ids and file names that are shown to users.
 
-A terminal obeys some of them: it moves its cursor, changes its title, or puts a text into the clipboard.
+Terminals execute some of them: they move the cursor, change the title, or copy text to the clipboard.
 """
 
 import re
 
-# all of Unicode's but tab and line feed; halves of surrogates, which stand for bytes of file names that are not UTF-8;
-# what turns the direction of the text that follows
+# Unicode's control characters except tab and line feed; lone surrogates, which represent bytes of file names that are
+# not UTF-8; characters that change the direction of the following text
 UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\ud800-\udfff]")
 
 

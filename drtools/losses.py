@@ -1,4 +1,4 @@
-"""Every training loss, once, as a pure function of score tensors. Scores are float32 and already scaled."""
+"""The training losses, as pure functions of score tensors. Scores are float32 and already scaled."""
 
 import math
 
@@ -8,7 +8,7 @@ from torch.nn.functional import cross_entropy, softplus
 
 
 def scores(queries: Tensor, documents: Tensor, scale: float) -> Tensor:  # [B, D], [C, D] -> [B, C]
-    """Scaled inner products, in float32 whatever the autocast."""
+    """Scaled inner products, in float32 regardless of autocast."""
     with torch.autocast(queries.device.type, enabled=False):
         return scale * (queries.float() @ documents.float().T)
 
@@ -16,9 +16,9 @@ def scores(queries: Tensor, documents: Tensor, scale: float) -> Tensor:  # [B, D
 def ranknet(positive: Tensor, candidates: Tensor, keep: Tensor) -> Tensor:  # [B], [B, C], bool [B, C] -> []
     """Mean over the kept pairs of softplus(s_n - s_p): STAR's default form.
 
-    Every query stands against every candidate that `keep` leaves it: other queries' positives and the whole batch's
-    hard negatives, without what is relevant to it. (Zhan et al. 2021, Eq. 3 and 13; one count of pairs for the batch,
-    as their program has it.)
+    Each query is paired with every kept candidate: positives of other queries and hard negatives of the whole batch,
+    without documents that are relevant to it. The mean is over all pairs of the batch, as in the authors' code (Zhan et
+    al. 2021, Eq. 3 and 13).
     """
     pairs = softplus(candidates - positive.unsqueeze(1))
     return (pairs * keep).sum() / keep.sum().clamp(min=1)
@@ -27,19 +27,17 @@ def ranknet(positive: Tensor, candidates: Tensor, keep: Tensor) -> Tensor:  # [B
 def star_weighted(
     positive: Tensor, candidates: Tensor, own: Tensor, others: Tensor, alpha: float
 ) -> Tensor:  # [B], [B, C], bool [B, C] twice -> []
-    """L_s + alpha * L_r (Zhan et al. 2021, Eq.
+    """L_s + alpha * L_r (Zhan et al. 2021, Eq. 13).
 
-    13): each query's own hard negatives, and every document of the other rows.
-
-    Each part is a mean over its pairs.
+    L_s has the hard negatives of each query, L_r all documents of the other rows. Each part is a mean over its pairs.
     """
     return ranknet(positive, candidates, own) + alpha * ranknet(positive, candidates, others)
 
 
 def contrastive(positive: Tensor, candidates: Tensor, keep: Tensor) -> Tensor:  # [B], [B, C], bool [B, C] -> []
-    """Mean cross-entropy of each query's positive among itself and the kept candidates (DPR, Karpukhin et al. 2020, Eq.
+    """Mean cross-entropy of each query's positive among itself and the kept candidates.
 
-    2).
+    This is the loss of DPR (Karpukhin et al. 2020, Eq. 2).
     """
     among = torch.cat([positive.unsqueeze(1), candidates.masked_fill(~keep, float("-inf"))], dim=1)
     return (among.logsumexp(dim=1) - positive).mean()
@@ -50,9 +48,9 @@ def lambda_weights(
 ) -> Tensor:  # [R], bool [R], [R] -> [P, N]
     """Weights of the pairs (relevant i, other j) of one query's list for ADORE (Zhan et al. 2021).
 
-    `ranks` are from 1. `rr`: |g(r_i) - g(r_j)| with g(r) = 1/r up to the cut, else 0, as the authors' program has it.
-    `mrr` and `ndcg`: by how much the measure changes if i and j swap their places (Eq. 15); `gains` are the relevant
-    documents' grades, 0 else, and `ideal` is the best DCG at the cut. `none`: 1.
+    `ranks` are from 1. `rr` is |g(r_i) - g(r_j)| with g(r) = 1/r up to the cut, else 0, as in the authors' code. `mrr`
+    and `ndcg` are the change of the measure if i and j swap their places (Eq. 15), where `gains` are grades of relevant
+    documents, else 0, and `ideal` is the best DCG at the cut. `none` is 1.
     """
     first, second = ranks[relevant].unsqueeze(1), ranks[~relevant].unsqueeze(0)
     if metric == "none":
@@ -77,43 +75,43 @@ def lambda_weights(
 
 
 def adore(scores: Tensor, relevant: Tensor, weights: Tensor) -> Tensor:  # [R], bool [R], [P, N] -> []
-    """Mean over one query's pairs of softplus(s_j - s_i) * weight; pairs of weight 0 count (the authors' program)."""
+    """Mean over one query's pairs of softplus(s_j - s_i) * weight. Pairs of weight 0 count, as in the authors' code."""
     return (softplus(scores[~relevant].unsqueeze(0) - scores[relevant].unsqueeze(1)) * weights).mean()
 
 
 def token_losses(logits: Tensor, labels: Tensor) -> Tensor:  # [M, V], [M] -> [M]
-    """Cross-entropy of each masked token's own word among the vocabulary (BERT, Devlin et al. 2019, 3.1).
+    """Cross-entropy of each masked token in the vocabulary (BERT, Devlin et al. 2019, 3.1).
 
-    It is computed in float32 whatever the autocast.
+    It is computed in float32 regardless of autocast.
     """
     with torch.autocast(logits.device.type, enabled=False):
         return cross_entropy(logits.float(), labels, reduction="none")
 
 
 def masked_language(sums: Tensor, counts: Tensor) -> Tensor:  # [N], [N] -> []
-    """Mean over all masked tokens of a batch, from each text's summed losses and its number of masked tokens."""
+    """Mean over all masked tokens of a batch, from the summed losses and numbers of masked tokens of texts."""
     return sums.sum() / counts.sum().clamp(min=1)
 
 
 def margin_mse(margins: Tensor, teacher: Tensor) -> Tensor:  # [P], [P] -> []
-    """Mean over pairs of ((s_p - s_n) - (t_p - t_n))^2 (Hofstaetter et al. 2020, Eq.
+    """Mean over pairs of ((s_p - s_n) - (t_p - t_n))^2 (Hofstaetter et al. 2020, Eq. 5).
 
-    5), from the differences; 0 without pairs.
+    The arguments are the differences. It is 0 without pairs.
     """
     return (margins - teacher).square().sum() / max(1, len(margins))
 
 
 def pointwise(positive: Tensor, candidates: Tensor, keep: Tensor) -> Tensor:  # [B], [B, C], bool [B, C] -> []
-    """Mean binary cross-entropy of the positives as relevant and of the kept candidates as not (Nogueira and Cho 2019).
+    """Mean binary cross-entropy of positives as relevant and kept candidates as not relevant (Nogueira and Cho 2019).
 
-    One mean over all pairs [ours].
+    The mean is over all pairs [ours].
     """
     wrong = (softplus(candidates) * keep).sum() + softplus(-positive).sum()
     return wrong / (keep.sum() + len(positive))
 
 
 def contrastive_of_lists(scores: Tensor, listed: Tensor) -> Tensor:  # [B, K], bool [B, K] -> [B]
-    """Cross-entropy of each list's first item, the positive, among what is listed."""
+    """Cross-entropy of each list's first item, the positive, among the listed items."""
     return scores.masked_fill(~listed, float("-inf")).logsumexp(dim=1) - scores[:, 0]
 
 
@@ -122,9 +120,9 @@ def kl_of_lists(
 ) -> Tensor:  # [B, K], [B, K], bool [B, K] -> [B]
     """KL(teacher || student) of the softmax over each list's items; `reverse`: KL(student || teacher).
 
-    What is not listed is read by neither; a list of one item or none costs 0. (Tao et al., ADAM, Eq. 9.)
+    Only listed items count. A list with at most one item has loss 0 (Tao et al., ADAM, Eq. 9).
     """
-    gone = torch.finfo(torch.float32).min  # and not -inf, which makes nan of a list without an item
+    gone = torch.finfo(torch.float32).min  # not -inf, which would give nan for an empty list
     first, second = (
         torch.log_softmax(scores.float().masked_fill(~listed, gone), dim=1)
         for scores in ((student, teacher) if reverse else (teacher, student))
@@ -135,15 +133,14 @@ def kl_of_lists(
 def confidence(teacher: Tensor, listed: Tensor) -> Tensor:  # [B, 1 + m], bool [B, 1 + m] -> [B]
     """Log of the teacher's softmax at the positive against the original negatives (Tao et al., ADAM).
 
-    The positive stands first. A query without negatives says nothing about the teacher: -inf, so that it never takes
-    another's place.
+    The positive is the first item. A query without negatives gets -inf, so that it never displaces another query.
     """
     return (-contrastive_of_lists(teacher.float(), listed)).masked_fill(listed.sum(dim=1) < 2, -math.inf)
 
 
 def most_confident(confidences: Tensor, share: float) -> Tensor:  # [B] -> bool [B]
-    """Return which queries are distilled on: the ceil(share * B) most confident; of equals the first in the batch."""
-    count = math.ceil(round(share * len(confidences), 9))  # 9 digits: 1/2 of 10 in floats may lie above 5
+    """Return which queries are distilled: the ceil(share * B) most confident ones. Ties go to the first."""
+    count = math.ceil(round(share * len(confidences), 9))  # 9 digits, since 1/2 of 10 in floats may be above 5
     kept = torch.zeros(len(confidences), dtype=torch.bool, device=confidences.device)
     kept[torch.sort(confidences, descending=True, stable=True).indices[:count]] = True
     return kept
@@ -154,8 +151,8 @@ def adam(
 ) -> Tensor:  # [B], [B], bool [B] -> []
     """Weight * L_sup + L_kd of a batch's cross-entropies and divergences (Tao et al., ADAM, Eq. 9 and 10).
 
-    `mean`: of the cross-entropies over the batch, of the divergences over the kept queries. `sum`: both are sums, as
-    the paper has them.
+    With `mean`, cross-entropies are averaged over the batch, and divergences over the kept queries. With `sum`, both
+    are summed, as in the paper.
     """
     distilled = (divergence * kept).sum()
     if reduction == "sum":
@@ -177,8 +174,8 @@ def fine_grained(
     """Mean over queries of 1/K sum_k of KL over {k-th piece of the positive} + negative pieces (Zhou et al., FGD).
 
     `teacher` and `student` each hold scores of the positive's pieces [B, P] and of the negative ones [B, M]; `pieces`
-    bool [B, P] says which of the former there are (K of them), `kept` bool [B, M] which of the latter. A query without
-    a piece costs 0.
+    bool [B, P] is true for existing pieces of the positive (K of them), `kept` bool [B, M] for existing negative
+    pieces. A query without a piece has loss 0.
     """
     count = pieces.shape[1]
     theirs, ours, listed = (

@@ -1,6 +1,7 @@
-"""The place of this process among those that torchrun started, from the environment. One process alone is rank 0.
+"""The rank of this process among those that torchrun started, from the environment. A single process has rank 0.
 
-Schedulers set RANK or LOCAL_RANK for uses of their own. They count only beside WORLD_SIZE, which torchrun sets as well.
+Schedulers set RANK or LOCAL_RANK for other purposes. They count only together with WORLD_SIZE, which torchrun also
+sets.
 """
 
 import os
@@ -9,15 +10,15 @@ from drtools.errors import InputError
 
 
 def rank() -> int:
-    """Return the number of this process among all of them, on every machine; 0 where the environment is wrong."""
+    """Return the rank of this process among all processes on all machines, 0 if the environment is wrong."""
     try:
         return _number("RANK", 0, None) if world_size() > 1 and os.environ.get("RANK") else 0
-    except InputError:  # raised by world_size, where it is asked for; an error's line must still be written
+    except InputError:  # world_size raises it; the line of the error must still be written
         return 0
 
 
 def world_size() -> int:
-    """Return how many processes there are, on every machine; InputError if the environment is wrong."""
+    """Return the number of processes on all machines. Raises InputError if the environment is wrong."""
     if not os.environ.get("WORLD_SIZE"):
         return 1
     size = _number("WORLD_SIZE", 1, None)
@@ -27,12 +28,12 @@ def world_size() -> int:
 
 
 def local_rank() -> int | None:
-    """Return the number of this process on its machine, None if torchrun did not start it."""
+    """Return the rank of this process on its machine, None if torchrun did not start it."""
     return _number("LOCAL_RANK", 0, None) if os.environ.get("LOCAL_RANK") and os.environ.get("WORLD_SIZE") else None
 
 
 def local_world_size() -> int:
-    """Return how many processes there are on this machine."""
+    """Return the number of processes on this machine."""
     return _number("LOCAL_WORLD_SIZE", 1, None) if os.environ.get("LOCAL_WORLD_SIZE") and world_size() > 1 else 1
 
 

@@ -1,4 +1,4 @@
-"""Random generators that depend on what is drawn, not on when: the key to exact continuation."""
+"""Random generators that depend on what is drawn, not on when, so that stopped work continues exactly."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def generator(*parts: object) -> np.random.Generator:
-    """Return a generator seeded by the words of its parts (seed, epoch, query id ...), the same on every machine."""
+    """Return a generator that is seeded with its parts (seed, epoch, query id ...), the same on every machine."""
     import numpy as np
 
     words = hashlib.blake2b("\0".join(map(str, parts)).encode(), digest_size=8).digest()

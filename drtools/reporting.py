@@ -1,7 +1,7 @@
-"""What the library reports while it works: lines of text, counts of what is odd, and progress.
+"""Reports of the library during its work: lines of text, notices with counts, and progress.
 
-A `Reporter` shows it. The command line installs one that knows about terminals and its own flags; without it the lines
-go to standard error as they are.
+A `Reporter` shows them. The command line installs one for terminals and its own flags. Without it, lines go to standard
+error.
 """
 
 import sys
@@ -34,9 +34,9 @@ class Progress:
     def __init__(self, description: str, total: int | None, unit: str, done: int = 0) -> None:
         self.description, self.total, self.unit, self.done = description, total, unit, done
         self.numbers: dict[str, float] = {}
-        self.is_live = False  # whether the reporter draws it again and again by itself
+        self.is_live = False  # whether the reporter redraws it regularly
         self.begin = self.latest = Moment(time.monotonic(), done, 0)
-        # For each second of the last minute that had news: when its first news came, and what was done before it.
+        # For each second of the last minute with news: the time of its first news, and what was done before.
         self.past: deque[Moment] = deque()
         self.last_line = self.begin.time
 
@@ -58,13 +58,13 @@ class Progress:
             _reporter.progressed(self)
 
     def is_settled(self) -> bool:
-        """Return whether there is a rate yet to which the start (loading, a first evaluation) does not contribute."""
+        """Return whether there is a rate that does not include the start (loading, a first evaluation)."""
         return len(self.past) > 1
 
     def rate(self, what: str = "done") -> float:
-        """Return units (or tokens) a second of this process over the last minute or so.
+        """Return the units (or tokens) per second of this process over about the last minute.
 
-        It is measured from one wait to another, because news may come in bursts.
+        It is measured between waits, since news may come in bursts.
         """
         since, until = (self.past[0], self.past[-1]) if self.is_settled() else (self.begin, self.latest)
         gained = until.tokens - since.tokens if what == "tokens" else until.done - since.done
@@ -88,15 +88,15 @@ class Progress:
         return [*left, f"{rate_as_words(rate)} {self.unit}/s", *tokens, *numbers]
 
     def line(self) -> str:
-        """Return a line of text that says how far the work is."""
+        """Return a line of text with the progress."""
         of, share = (f" of {self.total:,}", [f"{100 * self.done / self.total:.0f}%"]) if self.total else ("", [])
         return "  ".join([f"{self.description}: {self.done:,}{of} {self.unit}", *share, *self.details()])
 
 
 class Reporter:
-    """Shows what the library reports as plain lines on standard error, of the first process only."""
+    """Shows reports as plain lines on standard error, only in rank 0."""
 
-    strict = False  # whether anything odd is an error
+    strict = False  # whether a notice is an error
 
     def say(self, text: str) -> None:
         """Show a line."""
@@ -104,28 +104,28 @@ class Reporter:
             self.write(self.worded(text))
 
     def event(self, kind: str, **fields: object) -> None:
-        """Take an event for a log that a program reads; here there is none."""
+        """Record an event for programs. This reporter does nothing."""
 
     def progressed(self, counter: Progress) -> None:
-        """Show how far some work is, every `SECONDS_BETWEEN_LINES`."""
+        """Show the progress of some work, every `SECONDS_BETWEEN_LINES`."""
         self.say(counter.line())
 
     @contextmanager
     def watching(self, counter: Progress) -> Iterator[None]:
-        """Watch some work while it is under way."""
+        """Watch some work while it is running."""
         yield
 
     def leave_terminal_to_data(self) -> None:
-        """Draw nothing on the terminal from now on, because data go to standard output."""
+        """Draw nothing on the terminal from now on, since data is written to standard output."""
 
     def worded(self, text: str) -> str:
-        """Return a message with the parameters that it names."""
+        """Return a message with its parameters by name."""
         return names_in(text)
 
     def write(self, line: str) -> None:
         """Write a line to standard error, its control characters escaped.
 
-        If nobody can read it any more, or the disk is full, the work goes on.
+        If nobody can read it, or the disk is full, the work continues.
         """
         try:
             sys.stderr.write(escaped(readable(line)) + "\n")
@@ -148,19 +148,19 @@ def install(reporter: Reporter) -> None:
 
 
 def say(text: str) -> None:
-    """Report a line for a person."""
+    """Report a line for users."""
     _reporter.say(text)
 
 
 def say_once(text: str, about: str) -> None:
-    """Report a line for a person, unless there was one about the same."""
+    """Report a line for users, unless there was one about the same subject."""
     if about not in _said:
         _said.add(about)
         say(text)
 
 
 def event(kind: str, **fields: object) -> None:
-    """Report an event, for a log that a program reads."""
+    """Report an event for programs."""
     _reporter.event(kind, **fields)
 
 
@@ -171,25 +171,25 @@ def notice(count: int, text: str) -> None:
 
 
 def notices() -> list[str]:
-    """Return what was odd so far; manifests keep it."""
+    """Return the notices so far, which manifests record."""
     return [_reporter.worded(text) for text in _notices]
 
 
 def check_strict() -> None:
-    """Raise InputError if the run is strict and something was odd."""
+    """Raise InputError if the run is strict and there are notices."""
     if _reporter.strict and _notices:
         strict = param("strict")
         raise InputError(joined([*_notices, f"without {strict} this is only counted"]), where=strict)
 
 
 def leave_terminal_to_data() -> None:
-    """Draw nothing on the terminal from now on, because data go to standard output."""
+    """Draw nothing on the terminal from now on, since data is written to standard output."""
     _reporter.leave_terminal_to_data()
 
 
 @contextmanager
 def progress(description: str, total: int | None, unit: str, done: int = 0) -> Iterator[Progress]:
-    """Report the progress of some work, of which `done` units were done by an earlier process."""
+    """Report the progress of some work. An earlier process has done `done` units."""
     counter = Progress(description, total, unit, done)
     with _reporter.watching(counter):
         yield counter

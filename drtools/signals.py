@@ -1,7 +1,7 @@
-"""SIGINT, SIGTERM and SIGHUP: an error where the tool stands, or, in a training, a note that is read between two steps.
+"""SIGINT, SIGTERM and SIGHUP raise an error, or in trainings set a note that is read between two steps.
 
-That one came is remembered: a library may make another error of the one that a signal raises inside it. Where the
-interpreter drops it (in a finalizer, or as a weak reference's callback runs) it is raised once more.
+Signals are remembered, since a library may turn the error of a signal into another error. If the interpreter drops the
+error (in a finalizer or the callback of a weak reference), it is raised again.
 """
 
 import atexit
@@ -23,9 +23,9 @@ _came: list[int] = []
 
 
 def listen() -> None:
-    """Let the signals that stop a tool raise KeyboardInterrupt, Terminated and HungUp.
+    """Make the signals that stop a tool raise KeyboardInterrupt, Terminated and HungUp.
 
-    One that its parent has it ignore stays ignored.
+    A signal that the parent process ignores stays ignored.
     """
     _came.clear()
     _handle(_raise)
@@ -35,7 +35,7 @@ def listen() -> None:
 
 @contextmanager
 def noted() -> Iterator[list[int]]:
-    """Let signals only be noted, in the list that this gives; one that came and was dropped is noted."""
+    """Record signals in the yielded list instead of raising errors, also one that was dropped before."""
     _raise_no_more()
     asked = [*_came]
 
@@ -51,37 +51,37 @@ def noted() -> Iterator[list[int]]:
 
 
 def error_of(number: int) -> BaseException:
-    """Return what a tool that this signal stops ends with."""
+    """Return the error for a signal."""
     if number == signal.SIGINT:
         return KeyboardInterrupt()
     return HungUp() if number == signal.SIGHUP else Terminated()
 
 
 def status_of(error: BaseException) -> int:
-    """Return the exit status of a tool that a signal has stopped: 128 and its number, as in shells."""
+    """Return the exit status of a tool that was stopped by a signal: 128 + its number, as in shells."""
     if isinstance(error, KeyboardInterrupt):
         return 128 + signal.SIGINT
     return 128 + (signal.SIGHUP if isinstance(error, HungUp) else signal.SIGTERM)
 
 
 def came() -> BaseException | None:
-    """Return the error of the signal that came first, None if none came."""
+    """Return the error of the first signal, None if there was none."""
     return error_of(_came[0]) if _came else None
 
 
 def end(status: int) -> None:
-    """Let a signal from now on end the process at once, with this status: a tool that ends raises no more errors.
+    """Make later signals end the process at once with this status, since a tool that is ending raises no more errors.
 
-    After a tool that did its work a signal changes nothing.
+    If the tool has done its work, a signal does not change its status.
     """
     signal.setitimer(signal.ITIMER_REAL, 0)
     _handle((lambda number, frame: os._exit(status)) if status else (lambda number, frame: None))
 
 
 def behind(error: BaseException) -> BaseException:
-    """Return the signal's own error where a library has made another of it.
+    """Return the error of a signal if a library has turned it into another error.
 
-    The system's (disk full) stay what they are.
+    Errors of the system, such as a full disk, are returned unchanged.
     """
     if not _came or (isinstance(error, OSError) and error.errno is not None):
         return error
@@ -89,7 +89,7 @@ def behind(error: BaseException) -> BaseException:
 
 
 def _handle(handler: Callable[[int, FrameType | None], None]) -> dict[int, Handler]:
-    """Set a handler for each signal that is not ignored; return those before."""
+    """Set a handler for each signal that is not ignored. Returns the earlier handlers."""
     heard = [number for number in STOPS if signal.getsignal(number) is not signal.SIG_IGN]
     return {number: signal.signal(number, handler) for number in heard}
 
@@ -104,17 +104,17 @@ def _raise_again(number: int, frame: FrameType | None) -> None:
 
 
 def _raise_no_more() -> None:
-    """Forget what was to be raised again.
+    """Cancel errors that would be raised again.
 
-    As the interpreter ends, its handler is gone and SIGALRM would kill the process.
+    When the interpreter ends, the handler is removed, and SIGALRM would kill the process.
     """
     signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 def _raising_later(otherwise: Hook) -> Hook:
-    """Return a hook for what the interpreter drops.
+    """Return a hook for errors that the interpreter drops.
 
-    A signal's error is raised a little later, all else is left to the hook before.
+    The error of a signal is raised a little later. All others are passed to the earlier hook.
     """
 
     def dropped(what: "sys.UnraisableHookArgs") -> None:

@@ -6,17 +6,17 @@ SIZE = re.compile(r"(\d+(?:\.\d+)?) ?([KMGT])?B?")
 
 
 def rate_as_words(rate: float) -> str:
-    """Write a rate with three digits: `1,234`, `56.7`, `0.123`."""
+    """Format a rate with three digits: `1,234`, `56.7`, `0.123`."""
     return f"{rate:,.0f}" if rate >= 100 else f"{rate:.3g}"
 
 
 def number_as_words(value: object) -> str:
-    """Write a number with a comma between thousands, or with four digits: `1,234`, `0.5679`."""
+    """Format a number with a comma between thousands, or with four digits: `1,234`, `0.5679`."""
     return f"{value:,}" if isinstance(value, int) else f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def seconds_as_words(seconds: float) -> str:
-    """Write a duration as a person would: `42 s`, `3 min 10 s`, `2 h 5 min`."""
+    """Format a duration: `42 s`, `3 min 10 s`, `2 h 5 min`."""
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"
@@ -26,7 +26,7 @@ def seconds_as_words(seconds: float) -> str:
 
 
 def bytes_as_words(count: float) -> str:
-    """Write a size in the unit that suits it: `873 B`, `1.2 MB`, `4.0 GB`."""
+    """Format a size in a suitable unit: `873 B`, `1.2 MB`, `4.0 GB`."""
     for unit in ("B", "kB", "MB", "GB"):
         if count < 1000:
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
@@ -35,7 +35,7 @@ def bytes_as_words(count: float) -> str:
 
 
 def bytes_of(words: str) -> int:
-    """Return the bytes of a size in words: `5GB`, `1.5 TB`, `300M`, `1000`; units are decimal.
+    """Parse a size into bytes: `5GB`, `1.5 TB`, `300M`, `1000`. Units are decimal.
 
     Raises ValueError for anything else.
     """
@@ -51,12 +51,12 @@ def counted(count: int, one: str, many: str | None = None) -> str:
 
 
 def joined(clauses: list[str]) -> str:
-    """Join clauses by `;`, or by a space behind one that ends in a sign of its own."""
+    """Join clauses with `;`, or with a space after a clause that ends in punctuation."""
     return " ".join(f"{clause}{'' if clause.endswith(tuple('?!.')) else ';'}" for clause in clauses).removesuffix(";")
 
 
 def readable(name: str) -> str:
-    """Return a name of the system, a file's for instance, as text: bytes of it that are not UTF-8 as escapes."""
+    """Return a system name, such as a file name, as text. Bytes that are not UTF-8 become escapes."""
     if not any("\ud800" <= sign <= "\udfff" for sign in name):
         return name
     try:

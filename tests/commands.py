@@ -1,4 +1,4 @@
-"""Usual commands of tools on the toy collection, which tests in several places run."""
+"""Commands on the toy collection that several tests run."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""A toy world made in memory.
+"""Fixtures: a toy collection, toy models, and commands.
 
 A corpus about animals and tools, its queries, and a small random BERT that can read them.
 """
@@ -33,7 +33,7 @@ WORDS = (
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path_factory, monkeypatch):
-    """Give every test a cache of its own, and no machine's settings."""
+    """Give each test its own cache, without settings of the machine."""
     folder = tmp_path_factory.mktemp("cache")
     monkeypatch.setenv("DRTOOLS_CACHE", str(folder))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
@@ -43,7 +43,7 @@ def cache(tmp_path_factory, monkeypatch):
 
 
 def write_jsonl(path: Path, records: list[dict]) -> str:
-    """Write records as JSON lines; return the path."""
+    """Write records as JSON lines. Returns the path."""
     path.write_text("".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records), encoding="utf-8")
     return str(path)
 
@@ -84,7 +84,7 @@ class Toy:
 
     @property
     def training(self) -> list[str]:
-        """The flags of what a training learns from."""
+        """The flags of the training data."""
         return ["--corpus", self.corpus, "--queries", self.queries, "--examples", self.examples]
 
     def repeat_words(self) -> None:
@@ -100,7 +100,7 @@ def toy(tmp_path) -> Toy:
 
 
 def beir_of(toy: Toy) -> Path:
-    """Deal the toy collection's judgements out to train, dev and test, as BEIR does; return its folder."""
+    """Split the judgements of the toy collection into train, dev and test, as BEIR does. Returns its folder."""
     header, *lines = Path(toy.qrels).read_text().splitlines()
     (toy.folder / "qrels").mkdir()
     for split, part in {"train": lines[:12], "dev": lines[12:16], "test": lines[16:]}.items():
@@ -157,12 +157,12 @@ def make_bert(folder: Path, seed: int = 0, hidden: int = 32, positions: int = 64
 
 @pytest.fixture(scope="session")
 def encoder_folder(bert, tmp_path_factory) -> str:
-    """Make an encoder that sentence-transformers knows: the toy BERT, mean pooling, normalized."""
+    """Make an encoder in the form of sentence-transformers: the toy BERT, mean pooling, normalized."""
     return make_encoder(tmp_path_factory.mktemp("encoder") / "encoder", bert)
 
 
 def make_encoder(folder: Path, bert: str, longest: int = 64) -> str:
-    """Write an encoder that sentence-transformers knows: a body, mean pooling, normalized."""
+    """Write an encoder in the form of sentence-transformers: a body, mean pooling, normalized."""
     import torch
 
     from drtools.models.encoder import Encoder
@@ -179,7 +179,7 @@ def make_encoder(folder: Path, bert: str, longest: int = 64) -> str:
 
 
 class Outcome:
-    """What a command did."""
+    """The outcome of a command."""
 
     def __init__(self, status: int, out: str, err: str) -> None:
         self.status, self.out, self.err = status, out, err
@@ -187,7 +187,7 @@ class Outcome:
 
 @pytest.fixture
 def drtools(capsysbinary, monkeypatch):
-    """Return a function that runs a command in this process and gives an Outcome: drtools("eval", "--qrels", x)."""
+    """Return a function that runs a command in this process and returns an Outcome: drtools("eval", "--qrels", x)."""
     import signal
     import sys
 
@@ -221,7 +221,7 @@ def drtools(capsysbinary, monkeypatch):
 
 
 def last_values(words: Sequence[object]) -> list[object]:
-    """Return a command in which each flag of one value stands once, with the last value that it was given.
+    """Return a command in which each flag with one value is given once, with its last value.
 
     Tests change a usual command by adding flags to it.
     """
@@ -243,14 +243,14 @@ def last_values(words: Sequence[object]) -> list[object]:
 
 
 def flags_for(kind, path, overwrite=False, renew=False, **arguments):
-    """Return the specification of an output, with the request that asks for it."""
+    """Return the specification of an output with its request."""
     flags = kind(output=str(path), overwrite=overwrite, renew=renew)
     flags.request.update({"tool": "test", "arguments": arguments})
     return flags
 
 
 def without_files(*folders: Path) -> None:
-    """Let manifests name no files, as those of 0.1.0, so that what a test changes in the folders is not refused."""
+    """Leave files out of manifests, as 0.1.0 did, so that a test can change files in folders."""
     for folder in folders:
         record = json.loads((folder / "manifest.json").read_text())
         record.pop("files")
@@ -258,7 +258,7 @@ def without_files(*folders: Path) -> None:
 
 
 def changed_by_flags(build: Callable) -> Callable:
-    """Let a function that returns a usual command and further flags return it by `last_values`."""
+    """Apply `last_values` to the command that a function returns."""
     return functools.wraps(build)(lambda *arguments, **keywords: last_values(build(*arguments, **keywords)))
 
 
@@ -295,7 +295,7 @@ def program(tmp_path_factory) -> Iterator[str]:
 
 
 def free_port() -> str:
-    """Return a port that nobody listens at."""
+    """Return a port on which nothing listens."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return str(free.getsockname()[1])
@@ -303,7 +303,7 @@ def free_port() -> str:
 
 @pytest.fixture
 def several(program, environment):
-    """Return a function that runs a command as several processes that train as one, as torchrun starts them.
+    """Return a function that runs a command as several processes of one training, as torchrun starts them.
 
     It returns what they said.
     """

@@ -88,7 +88,7 @@ def keys_of_corpus(path: str) -> Keys | None:
 
 
 class Changes:
-    """What deliveries ask of a corpus: for each id what the last delivery says, in the order of arrival."""
+    """The changes that deliveries make to a corpus: the last delivered record of each id, in the order of arrival."""
 
     def __init__(self, keys: Keys | None) -> None:
         self.keys = keys
@@ -277,7 +277,7 @@ def _merged(
 
 
 def _is_content(record: dict[str, Any], delivered: Delivered, keys: Keys) -> bool:
-    """Return whether a record of the corpus is what was delivered; a row of a table tells of title and text alone."""
+    """Return whether a record of the corpus is what was delivered; a row of a table only has title and text."""
     assert delivered.line is not None
     other = parse_object(delivered.line, "", 0)
     if not delivered.is_row:

@@ -42,7 +42,7 @@ class Example:
         return known | self.others
 
     def dark_record(self) -> dict[str, Any]:
-        """Return what the JSON object says of dark items."""
+        """Return the dark items in the JSON object."""
         known = {} if self.dark is None else {"dark": dark_records(self.dark)}
         return known if self.dark_scores is None else known | {"dark_scores": self.dark_scores}
 

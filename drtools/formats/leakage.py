@@ -86,7 +86,7 @@ def note_leakage(
 ) -> None:
     """Report how many of the queries called `name` (dev, test), and of their positives, were trained on.
 
-    Equal queries are odd. Equal relevant documents are usual where queries share them, and are only said.
+    Equal queries are odd. Equal relevant documents are normal if queries share them, and are only reported.
     """
     of_queries = overlap(queries, trained.queries)
     count = of_queries.exact + of_queries.plain

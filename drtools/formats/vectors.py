@@ -50,7 +50,7 @@ class VectorsManifest:
 
 
 class Counts(TypedDict):
-    """Truncated and empty texts, all tokens, and vectors that were taken over from an earlier folder."""
+    """Truncated and empty texts, all tokens, and vectors that were reused from an earlier folder."""
 
     truncated: int
     empty: int
@@ -60,10 +60,10 @@ class Counts(TypedDict):
 
 @dataclass(frozen=True, kw_only=True)
 class EncodedManifest(VectorsManifest):
-    """The manifest of vectors that one encoder made; what is not known of adopted ones is None.
+    """The manifest of vectors that one encoder made; unknown facts about adopted vectors are None.
 
-    `document_model` is a key only where the encoder of documents is another than `model`. `updated` is the folder that
-    vectors were taken over from.
+    `document_model` is a key only where the encoder of documents is another than `model`. `updated` is the folder from
+    which vectors were reused.
     """
 
     document_model: str | None = None

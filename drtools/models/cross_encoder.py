@@ -135,7 +135,7 @@ class CrossEncoder(nn.Module):
             logits: Tensor = self.model(input_ids=ids, attention_mask=seen, **typed).logits
             return logits.float()
 
-        if bool(mask.all()):  # without padding the mask says nothing, and attention without one is faster
+        if bool(mask.all()):  # without padding no mask is needed, and attention without one is faster
             logits = logits_of(token_ids, None, types)
         elif padding_leaks(self.model):
             logits = of_one_length(

@@ -156,7 +156,7 @@ def check_gone(folder: str, vectors: Vectors, change: Change, allowed: float) ->
 
 
 def note_nothing_kept(folder: str, vectors: Vectors, change: Change) -> None:
-    """Report an index of which no row is kept, as if it were of another collection."""
+    """Report that no row of an index is kept, which may mean that it is of another collection."""
     if len(vectors.array) and not (change.rows >= 0).any():
         found = Join(Ids(Path(folder) / IDS), folder, [vectors.ids[0]])
         words = f"{folder}: none of its rows is in {vectors.path}, so nothing of it is kept"

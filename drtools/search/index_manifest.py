@@ -20,7 +20,7 @@ class LuceneManifest:
 
 @dataclass(frozen=True, kw_only=True)
 class FaissManifest:
-    """A FAISS index of vectors: the factory string, and what the vectors' own manifest says of them."""
+    """A FAISS index of vectors: the factory string, and facts from the manifest of the vectors."""
 
     count: int
     factory: str

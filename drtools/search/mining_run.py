@@ -40,7 +40,7 @@ InputBehind = Callable[[str, Literal["corpus", "vectors"]], str | None]
 
 @dataclass(kw_only=True)
 class MiningState(State):
-    """What a stopped mining continues from: the queries that are done, and what was counted of them."""
+    """The state of a stopped mining: the number of finished queries, and their counts."""
 
     done: int
     counts: dict[str, int]

@@ -47,7 +47,7 @@ def candidates_of(
 
 
 def note_documents(count: int, parts: Sequence[Tokenized]) -> None:
-    """Count as odd what of so many documents was cut or is empty."""
+    """Report truncated and empty documents."""
     truncated, empty = sum(part.truncated for part in parts), sum(part.empty for part in parts)
     reporting.notice(
         truncated, f"{truncated:,} of the {count:,} documents encoded were longer than their limit and were cut"

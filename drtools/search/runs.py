@@ -25,7 +25,7 @@ QUERIES_A_SAVE = (
 
 @dataclass(kw_only=True)
 class SearchState(State):
-    """What a stopped search continues from: the queries that are done, and what was odd about them."""
+    """The state of a stopped search: the number of finished queries, and their notices."""
 
     done: int
     counts: dict[str, int]

@@ -80,7 +80,7 @@ class ScoreCache:
         return found | {key: self._not_kept[key][0] for key in keys if key in self._not_kept}
 
     def known_oddities(self, keys: Sequence[bytes]) -> dict[bytes, int]:
-        """Return what was odd about pairs, as `PairTokens.odd` has it; drtools 0.1.0 kept scores without it."""
+        """Return the flags of pairs, as in `PairTokens.odd`; drtools 0.1.0 kept scores without it."""
         try:
             found = dict(self._read("select pair, odd from oddities", keys))
         except sqlite3.OperationalError as error:  # a file of 0.1.0 that may not be written
@@ -98,7 +98,7 @@ class ScoreCache:
             yield from rows
 
     def keep(self, scores: Iterable[tuple[bytes, float]], oddities: Iterable[tuple[bytes, int]] = ()) -> None:
-        """Keep scores by key, and what was odd about their pairs; where that cannot be, for this process alone."""
+        """Store scores by key, and the flags of their pairs; where that cannot be, for this process alone."""
         scores, odd = list(scores), dict(oddities)
         try:
             self._write(scores, list(odd.items()))

@@ -282,7 +282,7 @@ def fit(
     with signals.noted() as asked, ahead.thread, reporting.progress("training", total, "steps", run.step) as progress:
         if measure and not run.evaluations:
             run.evaluate(measure)
-            run.started = time.monotonic()  # --minutes are of training; what the start was worth is measured before
+            run.started = time.monotonic()  # --minutes are of training; the start is evaluated before
         stop, seconds = run.world.agree(bool(asked), run.seconds())
         while not run.plan.is_over(run.step, seconds):
             if refresh and ahead.renews_at(run.step) and run.refreshed != f"refreshed-{run.step}":

@@ -159,7 +159,7 @@ def relevant_among(
     documents: Sequence[tuple[ExampleSource, int]],
     same: dict[tuple[int, str, str], list[np.ndarray]],
 ) -> np.ndarray:  # -> bool [B, C]
-    """Return which documents are positives of the query of which visit.
+    """Return which documents are positives of each visit's query.
 
     `same` has the positives of queries that several sources share.
     """
