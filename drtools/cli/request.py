@@ -20,7 +20,9 @@ def _recorded(name: str, value: object, role: Role | None) -> object:
     """Return a flag's value as a request records it; raise InputError for a missing input."""
     if isinstance(value, list | tuple):
         return [_recorded(name, item, role) for item in value]
-    if role in (Role.INPUT, Role.UPDATED) and isinstance(value, str):
+    if role is Role.SOURCE and isinstance(value, str) and value != "-" and not Path(value).exists():
+        return {"path": readable(value)}
+    if role in (Role.INPUT, Role.UPDATED, Role.SOURCE) and isinstance(value, str):
         path = Path(local(value))
         if not path.exists():
             raise InputError(f"no such file or folder ({param(name)})", where=value)
@@ -90,7 +92,7 @@ def pinned_values(parameters: list[Parameter], values: dict[str, object]) -> dic
     output = str(values.get("output", "-"))
     if not is_standard_output(output):
         _check_target(output)
-    _check_inputs(output, list(_inputs_of(parameters, values, (Role.INPUT, Role.MODEL))))
+    _check_inputs(output, list(_inputs_of(parameters, values, (Role.INPUT, Role.MODEL, Role.SOURCE))))
     if current_version(Path(output)):
         raise InputError("a published link", where=values["output"], remedy="write to another -o, then publish that")
     seen: dict[Path, Path] = {}

@@ -7,7 +7,6 @@ A pickle can call any function while it is read; here everything but plain value
 from __future__ import annotations
 
 import gzip
-import importlib
 import pickle
 import zlib
 from collections.abc import Iterator
@@ -18,27 +17,9 @@ from drtools.errors import InputError
 from drtools.formats.examples import Example
 from drtools.formats.json_lines import checked_id, read_json_lines
 from drtools.formats.lines import local, open_bytes, shown
+from drtools.formats.plain_pickles import PlainUnpickler
 
 Scores = dict[object, dict[object, float]]  # ids are numbers in the public file
-NUMBERS = ("scalar", "dtype")  # what numpy's numbers are pickled with; its modules were renamed over the years
-MODULES = ("numpy", "numpy.core.multiarray", "numpy._core.multiarray")
-
-
-class _Values(pickle.Unpickler):
-    """An unpickler of dictionaries, lists, texts and numbers."""
-
-    def find_class(self, module: str, name: str) -> object:
-        if module in MODULES and name in NUMBERS:
-            return getattr(importlib.import_module(module), name)
-        if (module, name) == ("_codecs", "encode"):  # how older protocols write the bytes of such a number
-            return _latin
-        raise pickle.UnpicklingError(f"it names {module}.{name}, which is no plain value")
-
-
-def _latin(text: str, encoding: str) -> bytes:
-    if encoding != "latin1":
-        raise pickle.UnpicklingError(f"it names the encoding {encoding}, which is none of numbers")
-    return text.encode("latin1")
 
 
 def read_scores(path: str | Path) -> Scores:
@@ -48,7 +29,7 @@ def read_scores(path: str | Path) -> Scores:
     """
     try:
         with open_bytes(local(str(path))) as stream:
-            scores: object = _Values(stream).load()
+            scores: object = PlainUnpickler(stream).load()
     except (OSError, gzip.BadGzipFile, zlib.error, EOFError, ValueError, IndexError, KeyError) as error:
         raise InputError(f"could not be read as a pickle ({error}); is the file whole?", where=shown(path)) from None
     except (pickle.UnpicklingError, AttributeError, ImportError, TypeError) as error:

@@ -12,6 +12,7 @@ from typing import Any
 from drtools.errors import InputError
 from drtools.formats.json_lines import parse_object, read_json_lines
 from drtools.formats.lines import decode, first_line, local, open_bytes, shown
+from drtools.formats.packing import packing_name
 
 SPACE = re.compile(r"\s*")
 
@@ -76,7 +77,7 @@ def _whole_text(path: str | Path) -> str:
             data = stream.read().removeprefix(BOM_UTF8)
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
             raise InputError(
-                f"the gzip stream is cut short or damaged ({error})",
+                f"the {packing_name(path)} stream is cut short or damaged ({error})",
                 where=shown(path),
                 remedy="fetch or write the file again",
             ) from None

@@ -1,4 +1,4 @@
-"""Lines of text files: plain, gzip, or from streams that can be read only once (standard input, pipes)."""
+"""Lines of text files: plain, packed, or from streams that can be read only once (standard input, pipes)."""
 
 import gzip
 import io
@@ -17,6 +17,7 @@ from typing import BinaryIO
 
 from drtools import reporting
 from drtools.errors import InputError, WorldError
+from drtools.formats.packing import open_packed, packing_name
 from drtools.formats.signatures import JSON_LINES, refuse_other_formats
 from drtools.outputs.disk import is_gzip_name
 from drtools.outputs.fingerprints import OPEN_FILES
@@ -173,10 +174,10 @@ def shown(path: str | Path) -> str:
 
 
 def open_bytes(path: str | Path) -> BufferedIOBase:
-    """Open a file for reading bytes, decompressed if the name ends in `.gz`."""
+    """Open a file for reading bytes, unpacked if the name ends in `.gz`, `.bz2`, `.xz` or `.zst`."""
     if Path(path).is_dir():
         raise InputError("a folder was found where a file was expected", where=shown(path))
-    return gzip.open(path, "rb") if is_gzip_name(path) else open(path, "rb")
+    return open_packed(path) or (gzip.open(path, "rb") if is_gzip_name(path) else open(path, "rb"))
 
 
 def read_lines(
@@ -188,8 +189,8 @@ def read_lines(
     pandas writes such a file, for the error about a table in another format. With `as_stored` every byte of the file is
     yielded: the mark, blank lines, and the ends of lines.
 
-    Raises InputError with file:line for a line of more than `LONGEST_LINE` bytes, and for a gzip file that is cut short
-    or damaged.
+    Raises InputError with file:line for a line of more than `LONGEST_LINE` bytes, and for a packed file that is cut
+    short or damaged.
     """
     for number, line in _read_lines(path, LONGEST_LINE, with_blank, written, as_stored):
         if len(line) > LONGEST_LINE:
@@ -235,7 +236,7 @@ def _read_lines(
                     remedy="remove .gz from the name, or compress the file with gzip",
                 ) from None
             raise InputError(
-                f"the gzip stream is cut short or damaged ({error})",
+                f"the {packing_name(path)} stream is cut short or damaged ({error})",
                 where=f"{shown(path)}:{number + 1}",
                 remedy="fetch or write the file again",
             ) from None
