@@ -50,9 +50,15 @@ def resolve(name: str) -> Path:
     if Path(name).exists():
         raise InputError("a file was found where a model folder or a hub name was expected", where=name)
     cached = _cached(name)
-    if cached and is_whole(name, cached):
-        return cached
-    return packaged(name) or _fetched(name, cached)
+    if not cached or not is_whole(name, cached):
+        cached = packaged(name) or _fetched(name, cached)
+    if not any(cached.rglob("*.safetensors")):
+        raise InputError(
+            "this model has no .safetensors weights on the hub",
+            where=name,
+            remedy=f"convert its weights with `drtools import-model {name} -o FOLDER`, and name that folder",
+        )
+    return cached
 
 
 def resolve_published(name: str) -> Path:
@@ -156,10 +162,7 @@ def _lacks_shards(snapshot: Path) -> bool:
 
 
 def _fetched(name: str, cached: Path | None, files: list[str] = FILES, whole: bool = True) -> Path:
-    """Fetch a model from the hub, or the missing files of its snapshot in the cache.
-
-    Where it has to be `whole`, InputError for one without safetensors.
-    """
+    """Fetch a model from the hub, or what its snapshot in the cache lacks; all of it if it must be `whole`."""
     from huggingface_hub import model_info, snapshot_download
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 
@@ -170,13 +173,7 @@ def _fetched(name: str, cached: Path | None, files: list[str] = FILES, whole: bo
         if not whole or is_whole(name, folder):
             return folder
         # the hub refused, so the cached files were returned; this request shows the reason
-        listed = [file.rfilename for file in model_info(repository, revision=revision).siblings or ()]
-        if not any(file.endswith(".safetensors") for file in listed):
-            raise InputError(
-                "its repository has no .safetensors weights",
-                where=name,
-                remedy=f"convert its weights with `drtools import-model {name} -o FOLDER`, and pass that folder",
-            )
+        model_info(repository, revision=revision)
     except GatedRepoError:  # a subclass of RepositoryNotFoundError
         raise InputError(
             "a gated model on the hub",

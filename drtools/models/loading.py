@@ -15,7 +15,7 @@ from drtools.errors import InputError, param
 from drtools.models.bodies import plain_config
 from drtools.models.settings import refuse_adapter
 from drtools.models.tokenizers import check_tokenizer, tokenizer_config
-from drtools.models.trust import check_code, check_shards, only_trusted_code
+from drtools.models.trust import check_code, check_family, check_shards, only_trusted_code
 from drtools.models.unused import check_files
 from drtools.models.weights import align_weights
 
@@ -112,6 +112,7 @@ def _read_config(
 
     if not trust_remote_code:
         check_code(folder)
+        check_family(folder)
     config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code, **changes)
     architectures = list(config.architectures or [])
     return *plain_config(config, folder), architectures

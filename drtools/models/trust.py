@@ -31,6 +31,22 @@ def check_code(folder: Path) -> None:
             )
 
 
+def check_family(folder: Path) -> None:
+    """Refuse a model of a family that transformers has not, whose config.json names code of its own for it."""
+    from transformers import CONFIG_MAPPING
+
+    config = folder / "config.json"
+    record = read_json(config) if config.exists() else {}
+    family, code = record.get("model_type"), record.get("auto_map")
+    if isinstance(family, str) and family not in CONFIG_MAPPING and isinstance(code, dict):
+        named = next((str(value) for value in code.values()), "")
+        raise InputError(
+            f"a model of type {family!r}, which transformers knows only by custom code of the model ({named})",
+            where=folder,
+            remedy=f"pass {param('trust_remote_code')} if you trust that code",
+        )
+
+
 def _implementations(value: object, key: str = "") -> Iterator[tuple[str, str]]:
     """Yield (key, value) of all implementations in a configuration and in its nested configurations."""
     if isinstance(value, dict):

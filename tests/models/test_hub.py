@@ -22,6 +22,7 @@ class Hub(BaseHTTPRequestHandler):
 
     folder: Path
     closed: tuple[int, str] | None = None
+    revisions: tuple[str, ...] | None = None  # as they stand in addresses; None: any
     asked: list[str]
 
     def log_message(self, *words):
@@ -37,6 +38,8 @@ class Hub(BaseHTTPRequestHandler):
             return self.answer(self.closed[0], b"{}", {"X-Error-Code": self.closed[1]} if self.closed[1] else {})
         files = sorted(file for file in self.folder.rglob("*") if file.is_file())
         names = [str(file.relative_to(self.folder)) for file in files]
+        if self.revisions is not None and not any(f"/{each}" in path for each in (*self.revisions, COMMIT)):
+            return self.answer(404, b"{}", {"X-Error-Code": "RevisionNotFound"})
         if path.startswith("/api/models/owner/model/tree/"):
             body = [
                 {"type": "file", "path": name, "size": file.stat().st_size, "oid": self.tag(file)}
@@ -201,3 +204,36 @@ def test_without_a_network_or_a_cache_the_hub_is_away(hub):
     for settings in ({"HF_HUB_OFFLINE": "1"}, {"HF_ENDPOINT": "http://127.0.0.1:9"}):
         assert "WorldError owner/model: no such folder here, and the hub cannot be reached" in resolved(hub, **settings)
     assert resolved(hub).endswith(COMMIT)
+
+
+@pytest.mark.slow
+def test_a_revision_stands_behind_the_name(hub):
+    hub.revisions = ("refs%2Fpr%2F9",)
+
+    def told(name: str, **settings: str) -> str:
+        return hub.run(RESOLVE.replace('"owner/model"', f'"{name}"'), **settings).stdout.strip()
+
+    assert told("owner/model@refs/pr/9").endswith(COMMIT)
+    hub.asked.clear()
+    assert told("owner/model@refs/pr/9", HF_HUB_OFFLINE="1").endswith(COMMIT) and hub.asked == []
+    assert told("owner/model@refs/pr/8").startswith("InputError owner/model@refs/pr/8: owner/model has no revision")
+
+
+@pytest.mark.slow
+def test_a_model_with_pickled_weights_alone_names_the_import(hub, tmp_path):
+    import torch
+    from safetensors.torch import load_file
+
+    torch.save(load_file(hub.folder / "model.safetensors"), hub.folder / "pytorch_model.bin")
+    (hub.folder / "model.safetensors").unlink()
+    assert "drtools import-model owner/model -o FOLDER" in resolved(hub)
+    importing = f"""
+from drtools.cli.main import main
+main(["import-model", "owner/model", "-o", {str(tmp_path / "out")!r}])
+"""
+    done = hub.run(importing)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "out" / "model.safetensors").exists()
+    hub.asked.clear()
+    again = hub.run(importing.replace("/out", "/again"), HF_HUB_OFFLINE="1")
+    assert again.returncode == 0 and hub.asked == [], again.stderr

@@ -180,3 +180,11 @@ def test_modules_lie_in_the_models_folder(model, path):
     (model / "modules.json").write_text(json.dumps(modules))
     with pytest.raises(InputError, match=r"modules\.json: it names the folder .*expected names of folders in the"):
         load_encoder(str(model))
+
+
+def test_a_family_that_only_its_own_code_knows_names_the_flag(bert, tmp_path):
+    shutil.copytree(bert, tmp_path / "new")
+    code = {"AutoConfig": "owner/new-impl--configuration.NewConfig", "AutoModel": "owner/new-impl--modeling.NewModel"}
+    change(tmp_path / "new" / "config.json", model_type="new", auto_map=code)
+    with pytest.raises(InputError, match=r"a model of type 'new'.*owner/new-impl.*trust_remote_code"):
+        load_encoder(str(tmp_path / "new"), "cls")

@@ -36,7 +36,7 @@ def import_folder(spec: ImportSpec, place: Path, staging: Path) -> Encoder | Enc
     _copy(place, staged)
     _copy(place / body["path"], staged)
     for module in modules:
-        if module is not body:
+        if module is not body and (place / module["path"]).is_dir():  # a hub keeps no empty folder, as Normalize has
             _copy(place / module["path"], staged / module["path"])
     body["path"] = ""
     (staged / "modules.json").write_text(json.dumps(modules), encoding="utf-8")
