@@ -41,7 +41,7 @@ def bytes_of(words: str) -> int:
     """
     found = SIZE.fullmatch(words.strip().upper())
     if not found:
-        raise ValueError(f"{words!r} is no size")
+        raise ValueError(f"{words!r} is not a size")
     return round(float(found[1]) * 1000.0 ** " KMGT".index(found[2] or " "))
 
 

@@ -108,7 +108,7 @@ class _Chunk:
     def count(self, scores: torch.Tensor, start: int) -> None:
         """Add the vectors of a block that rank above, by its scores [Q, rows of the block]."""
         end = start + scores.shape[1]
-        # of equal scores those of lower rows stand above: where the whole block does, `>` of the next lower number
+        # of equal scores, lower rows rank above: if this holds for the whole block, compare with the next lower number
         below = torch.nextafter(self.limits, torch.full_like(self.limits, -torch.inf))
         limits = torch.where(self.rows >= end, below, self.limits)
         for first in range(0, len(limits), PAIRS_A_COUNT):

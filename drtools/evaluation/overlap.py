@@ -25,7 +25,7 @@ def rank_biased_overlap(first: Sequence[str], other: Sequence[str], p: float) ->
         total += common / depth * weight
         if depth == len(shorter):
             at_shorter_end = common
-        elif depth > len(shorter):  # what the shorter one would share if it went on as at its end
+        elif depth > len(shorter):  # the overlap of the shorter list, extrapolated from its end
             total += at_shorter_end * (depth - len(shorter)) / (len(shorter) * depth) * weight
     agreement = (common - at_shorter_end) / len(longer) + at_shorter_end / len(shorter)
     return min(1.0, (1 - p) / p * total + agreement * weight)

@@ -1,4 +1,4 @@
-"""Vectors of queries and documents in place of a run: open them, and keep what they have vectors of."""
+"""Vectors of queries and documents in place of a run: open them, and keep the queries and documents with vectors."""
 
 from __future__ import annotations
 

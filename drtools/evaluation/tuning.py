@@ -104,7 +104,7 @@ def settle_gamma(
     """Tune the gamma of a multi-vector source if asked to; return the facts for the manifest."""
     if not pieces.multi_vector:
         return {}
-    assert isinstance(source, MultiVectorSource), "what a multi-vector search opens"
+    assert isinstance(source, MultiVectorSource), "a multi-vector search opens this"
     if not pieces.tune:
         return {"gamma": source.gamma, "tried": []}
     measure, texts = pieces.tune_measure or USUAL_MEASURE, pieces.tune_queries or queries

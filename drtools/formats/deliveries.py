@@ -27,7 +27,7 @@ from drtools.formats.lines import read_lines, shown
 from drtools.units import counted
 
 NAMES = re.compile(r"\.(jsonl|tsv)(\.gz)?$", re.IGNORECASE)  # of the files that are taken from a folder
-BESIDE = ".manifest.json"  # the end of the name of a manifest beside a file
+BESIDE = ".manifest.json"  # the end of the name of a file's manifest
 ADVANCE = 4096  # documents between two reports of progress
 
 
@@ -55,9 +55,9 @@ Delivery = dict[str, Delivered]
 def files_of(deliveries: list[str]) -> tuple[list[str], list[str]]:
     """Return the files of deliveries in the order in which they are taken, and those of folders that are not read.
 
-    A folder stands for its own files in the order of their names; hidden files and subfolders are left alone.
+    A folder means its files in the order of their names. Hidden files and subfolders are ignored.
     """
-    files: dict[str, str] = {}  # by real path, as a file may be named beside its folder
+    files: dict[str, str] = {}  # by real path, as a file may be given together with its folder
     unread = []
     for delivery in deliveries:
         if not os.path.isdir(delivery):
@@ -102,14 +102,14 @@ class Changes:
         for document, delivered in delivery.items():
             before = self.of.get(document)
             if before is not None and before.line is None:
-                del self.of[document]  # it arrives anew, behind what has arrived since
+                del self.of[document]  # it arrives again, after later arrivals
             elif before is not None and delivered.line is None:
                 self.withdrawn.add(document)
             self.of[document] = delivered
 
 
 def read_delivery(path: str, keys: Keys | None) -> tuple[Keys | None, Delivery]:
-    """Return what a delivery asks for, and the keys of the corpus, which an empty one takes from its first document."""
+    """Return the changes of a delivery, and the keys of the corpus (of the first document if it is empty)."""
     _notice_mark(path)
     delivery: Delivery = {}
     numbers: dict[str, int] = {}

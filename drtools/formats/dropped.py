@@ -19,7 +19,9 @@ IDS_AT_ONCE = 10_000
 def check_dropped(
     folder: str, count: int, ids: Iterable[str], known: KnownIds, name: str, allowed: float, noun: str = "document"
 ) -> None:
-    """Report how many of the `count` rows of an earlier folder are dropped; InputError for more than a share `allowed`.
+    """Report how many of the `count` rows of an earlier folder are dropped.
+
+    Raises InputError for more than a share `allowed`.
 
     `ids` are those of the rows that may be gone, `known` the ids of the new input, which is called `name`.
     """

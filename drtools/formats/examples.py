@@ -15,7 +15,7 @@ from drtools.formats.lines import shown
 class Example:
     """One query with all its positives (which are also its false-negative mask) and its negatives.
 
-    Scores, where there are any, stand in the order of the ids; `scored_by` names the teacher that gave them, as
+    Scores, if there are any, are in the order of the ids; `scored_by` names the teacher that gave them, as
     name@fingerprint, and is None for a retriever's. `others` holds the keys that this version does not know.
     """
 

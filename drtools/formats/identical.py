@@ -1,4 +1,4 @@
-"""Collections whose queries stand among their documents (ArguAna, Quora): the document with a query's id is left out.
+"""Collections whose queries are also documents (ArguAna, Quora): the document with a query's id is left out.
 
 This is BEIR's rule: the document is dropped from the query's list before the list is cut and measured.
 """

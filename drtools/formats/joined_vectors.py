@@ -32,9 +32,9 @@ def join(how: How, first: np.ndarray, second: np.ndarray, mu: float | np.ndarray
 
 
 class JoinedArray:
-    """Two arrays [N, D1] and [N, D2] that are read as one; nothing is copied but the rows that are asked for.
+    """Two arrays [N, D1] and [N, D2] that are read as one; only requested rows are copied.
 
-    `order` says which row of the second belongs to each of the first; None: the same.
+    `order` has the row of the second for each row of the first; None: the same.
     """
 
     def __init__(

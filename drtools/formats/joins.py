@@ -130,7 +130,7 @@ def spellings(text_id: str, heads: Sequence[str] = ()) -> list[str]:
 
 
 def heads_of(ids: Iterable[str]) -> list[str]:
-    """Return what stands before the numbers of ids, the first few different ones: `d` of `d7`, nothing of `page7-3`."""
+    """Return the first few different prefixes of ids before a number: `d` for `d7`, nothing for `page7-3`."""
     found = dict.fromkeys(head for head, digits in map(_split, ids) if digits and _is_word(head))
     return list(found)[:SHOWN]
 
@@ -157,7 +157,7 @@ def note_nothing_judged(
 ) -> None:
     """Report the queries of a run without any judged document, if that is all of them.
 
-    Or if a judged document stands there in another spelling.
+    Or if a judged document is listed in another spelling.
     """
     both = [query for query in qrels if run.get(query)]
     without = [query for query in both if not any(document in run[query] for document in qrels[query])]

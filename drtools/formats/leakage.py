@@ -51,7 +51,7 @@ class Overlap(NamedTuple):
 
 @dataclass
 class Trained:
-    """What was trained on, as (id, text): queries, and relevant documents, which are read only if they are asked for.
+    """Training data as (id, text): queries, and relevant documents, which are read only if they are needed.
 
     `found` is filled by `note_leakage`; `whose` follows `training queries` in messages.
     """
@@ -106,7 +106,7 @@ def counts_of(found: Overlap) -> dict[str, int]:
 
 
 def texts_of(documents: Iterable[str], store: CorpusStore | None) -> Iterator[tuple[str, str]]:
-    """Yield (id, text) of those of the documents that the corpus has; without a corpus the id stands for the text."""
+    """Yield (id, text) of those of the documents in the corpus. Without a corpus, the id replaces the text."""
     for document_id in documents:
         if store is None:
             yield document_id, document_id

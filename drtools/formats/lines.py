@@ -24,9 +24,9 @@ from drtools.outputs.fingerprints import OPEN_FILES
 from drtools.process_ranks import world_size
 
 STANDARD_INPUT = ("-", "/dev/stdin", "/dev/fd/0", "/proc/self/fd/0")
-PATIENCE_SECONDS = 10.0  # for a process that writes into a pipe, before a line says what is waited for
+PATIENCE_SECONDS = 10.0  # to wait for a process that writes into a pipe, before a line reports it
 GZIP = b"\x1f\x8b"
-LONGEST_HEAD = 1 << 16  # bytes of a first line, for whoever wants to know what it begins with
+LONGEST_HEAD = 1 << 16  # bytes of a first line, to recognize its form
 LONGEST_LINE = 1 << 27  # [ours] bytes, a hundred long books; a gzip file of a megabyte can hold a line of a gigabyte
 
 _names: dict[str, str] = {}  # spooled copy -> the name that was typed
@@ -119,7 +119,7 @@ class _Begun(io.RawIOBase):
         """Return True."""
         return True
 
-    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]  # io passes a memoryview alone
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]  # io only passes a memoryview
         """Return the first bytes, then those of the stream."""
         data = self.head or self.rest.read(len(buffer))
         self.head = data[len(buffer) :]

@@ -28,7 +28,7 @@ def open_npy(path: str | Path, advice: str, mode: Literal["r", "r+"] = "r", name
     except (OSError, MemoryError):
         raise
     except Exception as error:  # a damaged header is read as Python, and fails in as many ways
-        # numpy takes whatever it does not know for a pickle, and tells to load it unsafely
+        # numpy treats unknown data as a pickle, and advises to load it unsafely
         raise InputError(
             f"not a whole .npy file of numbers ({_found(path, error)})", where=name or path, remedy=advice
         ) from None

@@ -2,7 +2,7 @@
 
 pieces.npy [T, D] holds each document's passages, then its sentences. piece_starts.npy int64 [2N + 1]: document i's
 passages are rows starts[2i] to starts[2i + 1], its sentences starts[2i + 1] to starts[2i + 2]; a document of one piece
-holds it as a passage alone.
+stores it only as a passage.
 """
 
 from __future__ import annotations

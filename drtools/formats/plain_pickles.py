@@ -21,7 +21,7 @@ class PlainUnpickler(pickle.Unpickler):
             return getattr(importlib.import_module(module), name)
         if (module, name) == ("_codecs", "encode"):  # how older protocols write the bytes of such a number
             return _latin
-        raise pickle.UnpicklingError(f"it names {module}.{name}, which is no plain value")
+        raise pickle.UnpicklingError(f"it names {module}.{name}, which is not a plain value")
 
 
 def _latin(text: str, encoding: str) -> bytes:

@@ -1,8 +1,8 @@
 """Plain form of texts, which decides whether two texts are the same in the search for copies and leakage.
 
 What differs in case, punctuation, white space or the form of its characters is one text: composed and decomposed
-accents, full-width letters, ligatures, ß and ss, zero-width characters. Accents and signs of mathematics (C++ and C)
-tell texts apart.
+accents, full-width letters, ligatures, ß and ss, zero-width characters. Texts with different accents or mathematical
+signs (C++ and C) are different.
 """
 
 import string
@@ -13,7 +13,7 @@ from unicodedata import normalize
 if TYPE_CHECKING:
     from regex import Pattern
 
-ASCII = str.maketrans(dict.fromkeys(set(string.punctuation) - set("$+<=>^`|~"), " "))  # those that are no symbols
+ASCII = str.maketrans(dict.fromkeys(set(string.punctuation) - set("$+<=>^`|~"), " "))  # those that are not symbols
 
 
 def plain_text(text: str) -> str:

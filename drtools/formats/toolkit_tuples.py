@@ -9,7 +9,7 @@ from drtools.formats.corpora import document_text
 from drtools.formats.toolkits import Candidate, RecordLayout, Row, tuples_of
 from drtools.units import counted
 
-MOST_NEGATIVES = 10  # [ours] in a row, where none were asked for
+MOST_NEGATIVES = 10  # [ours] in a row, if no number is given
 MOST_ROWS = 1_000_000  # [ours] in a file, where no other limit was given
 BYTES_A_FIELD = 18  # of JSON around a text: its name, quotes, colon, comma
 

@@ -50,7 +50,7 @@ class Row:
 class RecordLayout(NamedTuple):
     """What every record of a file to be written has.
 
-    `size` negatives stand in a row of sentence-transformers, and a query has at most `most_rows` of them there.
+    A row of sentence-transformers has `size` negatives, and a query has at most `most_rows` rows.
     """
 
     negatives: bool
@@ -271,7 +271,7 @@ def _text(record: Record, key: str, path: str | Path, number: int) -> str:
 
 def _list(record: Record, key: str, of: str, path: str | Path, number: int) -> list[Any]:
     value = record.get(key)
-    if value is None and not key.startswith("pos"):  # the positives' lists are what a format is known by
+    if value is None and not key.startswith("pos"):  # formats are recognized by the lists of positives
         return []
     if not isinstance(value, list):
         found = "nothing" if value is None else type(value).__name__

@@ -4,7 +4,7 @@ The order of a run is decided only here, so that every tool sees the same ranks.
 float, descending, then by document id, descending; the rank column is ignored. `read_run(rank_order=True)` uses the
 rank column instead, as MS MARCO's script does.
 
-Columns are separated by ASCII white space alone, as in trec_eval; ids are strings and are kept as they stand.
+Columns are separated only by ASCII white space, as in trec_eval; ids are strings and are not changed.
 """
 
 import math
@@ -28,7 +28,7 @@ Run = dict[str, dict[str, float]]  # query id -> {document id: score}, in ranked
 Qrels = dict[str, dict[str, int]]  # query id -> {document id: grade}
 
 BEIR_HEADER = ["query-id", "corpus-id", "score"]
-QRELS_NAMES = {  # in a header, compared as in a TSV of texts; `_id` and `id` say neither of the two
+QRELS_NAMES = {  # in a header, compared as in a TSV of texts; `_id` and `id` mean neither of the two
     "query": (*QUERY_IDS[2:], "query"),
     "document": (*DOCUMENT_IDS[2:], "document", "doc"),
     "grade": ("score", "relevance", "rel", "label", "grade", "judgement", "judgment", "rating", "relevancy"),

@@ -75,7 +75,7 @@ class ColumnLayout(NamedTuple):
 
 
 class Table:
-    """A file of columns. `places` says where each thing stands in a row; `id` and `text` are always there.
+    """A file of columns. `places` has the column of each field; `id` and `text` are always there.
 
     `lines` are all lines of a file, empty ones too, which may be part of a text. Raises InputError with file:line for a
     first line whose columns are not known. Columns that are not read are noted.

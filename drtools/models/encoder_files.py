@@ -43,11 +43,11 @@ def load_encoder(
     dropout: float | None = None,
     rem: str | None = None,
 ) -> Encoder | EncoderPair[Encoder]:
-    """Load an encoder, or a pair of them, in float32, in eval mode, from a folder or a hub's name alone.
+    """Load an encoder or a pair in float32 and eval mode, from a folder or a hub name.
 
-    It is as its files have it, whichever side it was made for; what tools are told of encoders goes through
-    `loader.load_named`. `dropout` replaces its body's own. With the folder of a `rem` the encoder carries that
-    relevance module, not yet folded in.
+    It has the settings of its files, and may be an encoder of one side. Tools use `loader.load_named`, which also
+    applies the settings of a specification. `dropout` replaces the dropout of the body. With the folder of a `rem`,
+    that relevance module is added but not folded in.
     """
     folder = resolve(name)
     if is_pair(folder):

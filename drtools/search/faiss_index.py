@@ -164,7 +164,7 @@ def load(path: str | os.PathLike[str], memory_map: bool = False) -> faiss.Index:
 
 
 def load_folder(folder: Path, record: Record) -> tuple[faiss.Index, Ids]:
-    """Read the index and the ids of an index folder, whose manifest is `record`; InputError if they do not fit."""
+    """Read the index and the ids of an index folder, whose manifest is `record`. Raises InputError if they differ."""
     index, ids = load(folder / "index.faiss"), Ids(folder / "ids.txt")
     count = faiss_marks.count_rows(index)
     if (count, index.d) != (record["count"], record["dimension"]):

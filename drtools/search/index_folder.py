@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from drtools.formats.corpus_store import CorpusStore
     from drtools.outputs.work import Work
 
-OF_VECTORS = (  # what an index's manifest copies from that of its vectors
+OF_VECTORS = (  # keys that an index copies from the manifest of its vectors
     "side",
     "dimension",
     "normalized",

@@ -36,7 +36,7 @@ KINDS = {"lucene": LuceneManifest, "faiss": FaissManifest}
 
 
 def read_index(folder: str | Path) -> Record:
-    """Return the manifest of an index; InputError for a folder that is none, or whose manifest has other types."""
+    """Read the manifest of an index. Raises InputError if it is not an index, or if the manifest has other types."""
     folder = Path(folder)
     if folder.is_file():
         raise InputError(

@@ -24,7 +24,7 @@ KEYS_A_READ = 500  # SQLite's least limit of parameters is 999
 SCHEMA = (
     "pragma journal_mode = wal; pragma synchronous = normal; "
     "create table if not exists scores (pair blob primary key, score real not null) without rowid; "
-    # a table of its own, so that a program that knows only of scores can still write them
+    # a separate table, so that older versions, which only know scores, can still write them
     "create table if not exists oddities (pair blob primary key, odd integer not null) without rowid;"
 )
 DAMAGED = "move this one file away, and the pairs of this teacher are scored again; nothing else is lost"
@@ -32,7 +32,7 @@ DAMAGED = "move this one file away, and the pairs of this teacher are scored aga
 
 def pair_key(query: str, document: str, limit: int | None = None) -> bytes:
     """Return the key of a query's and a document's text, with the document's token limit if it is not the teacher's."""
-    lengths = f"{len(query)} {limit if limit is not None else ''}\0"  # says where the query ends
+    lengths = f"{len(query)} {limit if limit is not None else ''}\0"  # marks the end of the query
     return hashlib.blake2b(f"{lengths}{query}{document}".encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 

@@ -38,7 +38,7 @@ Thing = TypeVar("Thing")  # what goes with a window and comes back with its scor
 class Window(NamedTuple):
     """Pairs to score.
 
-    `keys` of all [N]; `known` scores, and what is `odd` about their pairs; the distinct keys `new` to compute here, and
+    `keys` of all [N]; `known` scores, and the flags `odd` of their pairs; the distinct keys `new` to compute here, and
     the `tokens` of their pairs.
     """
 
@@ -73,7 +73,7 @@ class CachedScorer:
             return tokenize_pairs(self.encoder, [pairs[row] for row in rows], [limits[row] for row in rows])
 
         odd = self.cache.known_oddities(list(known))
-        unread = [key for key in known if key not in odd]  # drtools 0.1.0 kept their scores alone
+        unread = [key for key in known if key not in odd]  # drtools 0.1.0 only stored their scores
         odd |= zip(unread, tokens_of(unread).odd.tolist(), strict=True)
         return Window(keys, known, odd, new, tokens_of(new))
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from drtools.formats.examples import Example
 
 Pair = tuple[str, str]
-Scored = TypeVar("Scored")  # what the pairs are of: an example, or a query of a run
+Scored = TypeVar("Scored")  # the source of the pairs: an example, or a query of a run
 Part = tuple[list[Pair], list[int | None], Scored]
 Window = tuple[list[Pair], list[int | None], list[Scored]]
 

@@ -43,7 +43,7 @@ CHANGE = (
 
 @dataclass(frozen=True)
 class AdamFlags(AdamSettings):
-    """The teacher, what is distilled, and how."""
+    """The teacher, the items to distill, and the loss."""
 
     teacher: Annotated[
         list[str] | None,

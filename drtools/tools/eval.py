@@ -299,7 +299,7 @@ def parse_floor(text: str) -> tuple[str, float]:
     name, least = parse_limit(f"--floor {text}", text, 'MEASURE>=VALUE, for instance "nDCG@10>=0.3"')
     if not 0 <= least <= 1:
         raise InputError(
-            f"{least:g} is no value of a measure", where=f"--floor {text}", expected="a number from 0 to 1"
+            f"{least:g} is not a value of a measure", where=f"--floor {text}", expected="a number from 0 to 1"
         )
     return name, least
 

@@ -44,7 +44,7 @@ def main(folder: FolderOutput, encoder_flags: EncoderFlags) -> None:
 
 
 def merge_pair(folder: FolderOutput, encoder_flags: EncoderFlags) -> None:
-    """Write two encoders that belong together as one folder, each of which knows the other."""
+    """Write two encoders that belong together as one folder, each with the fingerprint of the other."""
     with open_folder(folder) as work:
         from drtools.models.encoder_files import copy_pair
         from drtools.models.loader import load_named

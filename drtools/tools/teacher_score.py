@@ -36,7 +36,7 @@ PIECES = "Pieces"
 
 @dataclass(frozen=True)
 class ScoringFlags(ScoringSettings):
-    """The teacher, what it scores, and how much of each text it reads."""
+    """The teacher, the data that it scores, and its maximum lengths."""
 
     teacher: Annotated[
         list[str],

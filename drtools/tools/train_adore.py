@@ -35,7 +35,7 @@ RANDOM_CHANGE = "random negatives and relevant documents are weighed by their ra
 
 @dataclass(frozen=True)
 class AdoreFlags(AdoreSettings):
-    """The index to train against, what is retrieved from it, and the weight of a pair of documents."""
+    """The index to train against, the negatives from it, and the weight of a pair of documents."""
 
     vectors: Annotated[
         str | None,

@@ -51,7 +51,7 @@ def test_judged_queries_that_only_names_and_nobody_judges_are_counted(measured, 
         (["--answer-match", "regex"], "--answer-match needs --answers"),
         (["--alpha", "7"], "--alpha"),
         (["--floor", "nDCG@10>0.3"], "--floor nDCG@10>0.3: expected MEASURE>=VALUE"),
-        (["--floor", "nDCG@10>=30"], "30 is no value of a measure, expected a number from 0 to 1"),
+        (["--floor", "nDCG@10>=30"], "30 is not a value of a measure, expected a number from 0 to 1"),
         (["--floor", "nDGC@10>=0.3"], "measure 'nDGC@10' is not known"),
     ],
 )

@@ -78,7 +78,7 @@ class Evil:
 @pytest.mark.parametrize("protocol", [0, 2, 4, 5])
 def test_nothing_that_a_pickle_names_is_run(tmp_path, protocol):
     (tmp_path / "evil.pkl").write_bytes(pickle.dumps({7: {1: Evil(str(tmp_path / "made"))}}, protocol))
-    with pytest.raises(InputError, match=r"evil.pkl: not a pickle of scores .*mkdir, which is no plain value"):
+    with pytest.raises(InputError, match=r"evil.pkl: not a pickle of scores .*mkdir, which is not a plain value"):
         read_scores(tmp_path / "evil.pkl")
     assert not (tmp_path / "made").exists()
 

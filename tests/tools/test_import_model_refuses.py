@@ -94,9 +94,9 @@ def test_half_of_a_pair_asks_for_the_other(told, bert, tmp_path):
 
 def test_what_the_files_do_not_say_is_asked_for(told, bert, tmp_path):
     star = drhard(tmp_path, bert).words[0]
-    assert "no tokenizer was found beside it; use --tokenizer" in told(star)
+    assert "no tokenizer was found next to it; use --tokenizer" in told(star)
     cp = dpr_cp(tmp_path, bert).words[0]
-    assert "no config.json was found beside it" in told(cp) and "--tokenizer" in told(cp)
+    assert "no config.json with the sizes of the body was found next to it" in told(cp) and "--tokenizer" in told(cp)
     assert "--pooling cls or mean" in told(spar(tmp_path, bert).words[0])
     assert "knows no add_prefix_space, which RobertaDot" in told(star, "--tokenizer", bert)
     (tmp_path / "metric").mkdir()

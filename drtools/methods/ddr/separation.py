@@ -1,4 +1,4 @@
-"""Masked language modelling is a sum over texts: what a step needs to know to train on some of them at a time."""
+"""Masked language modelling is a sum over texts: the numbers that a step needs to train on some of them at a time."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def separation_of(batch: MaskedBatch, vocabulary: int) -> Separation:
-    """Return each text as a query of its own, with the number of its masked tokens, which the loss divides by.
+    """Return each text as a query, with the number of its masked tokens, by which the loss divides.
 
     Each of these tokens has logits over the vocabulary besides the body's activations.
     """

@@ -84,7 +84,7 @@ def _side_of(name: str, layout: Layout) -> tuple[Side | None, str]:
 def _checked_head(
     side: Side, found: dict[HeadPart, dict[str, Tensor]], where: str
 ) -> list[tuple[HeadPart, dict[str, Tensor]]]:
-    """Return the parts of a head in their order; InputError if tensors of one are missing."""
+    """Return the parts of a head in their order. Raises InputError if tensors of one are missing."""
     for part in side.head:
         have = found.get(part, {})
         lacking = [name for name, ours in part.tensors().items() if ours not in have]
@@ -98,7 +98,7 @@ def _checked_head(
 
 
 def check_body(parts: Parts, config: Mapping[str, Any], where: str, architectures: Collection[str]) -> list[str]:
-    """Refuse a body with a tensor too many, too few, or of another shape than its configuration says.
+    """Raise InputError for a body with unexpected, missing or differently shaped tensors.
 
     Its own names are freed of the prefix of its family. Returns the names of those that are of no use.
     """

@@ -1,4 +1,4 @@
-"""The published REM of DDR: an adapter of the adapter library, LoRA and a parallel adapter, as a REM of ours."""
+"""Convert the published REM of DDR, an adapter of the adapter library with LoRA and a parallel adapter, into a REM."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ROWS = (
     (r"(encoder\.layer\.\d+\.output)\.adapters\.NAME\.adapter_down\.0\.(weight|bias)$", r"\1.adapter.down.\2"),
     (r"(encoder\.layer\.\d+\.output)\.adapters\.NAME\.adapter_up\.(weight|bias)$", r"\1.adapter.up.\2"),
 )
-FAMILY = r"(?:bert|roberta|xlm_roberta)\."  # what stands before them
+FAMILY = r"(?:bert|roberta|xlm_roberta)\."  # the prefix before them
 # What a part must be to be computed as ours: setting -> the only value; one that a file lacks has it
 LORA = {
     "selfattn_lora": True,
@@ -56,7 +56,7 @@ FAULTY = re.compile(r"adapters\.(0\.|1\.0\.)")  # versions that left alpha / ran
 
 
 def read_adapter(folder: Path, name: str) -> tuple[dict[str, Tensor], RemSettings, dict[str, Any]]:
-    """Read an adapter's folder: its tensors by the names of a REM, its sizes, and what it says of its body."""
+    """Read the folder of an adapter: its tensors by the names of a REM, its sizes, and facts about its body."""
     record = optional_json(folder / ADAPTER)
     where = f"{name}: {ADAPTER}"
     config, adapter = record.get("config"), record.get("name")
@@ -79,7 +79,7 @@ def read_adapter(folder: Path, name: str) -> tuple[dict[str, Tensor], RemSetting
         raise InputError(f"its LoRA is on {', '.join(matrices)}", where=where, expected="queries and values, q and v")
     file = next((folder / each for each in WEIGHTS if (folder / each).exists()), None)
     if file is None:
-        raise InputError("found no weights beside it", where=where, expected=" or ".join(WEIGHTS))
+        raise InputError("found no weights next to it", where=where, expected=" or ".join(WEIGHTS))
     tensors = _renamed(read_weights(file)[0], adapter, f"{name}: {file.name}")
     settings = _sizes(tensors, by_kind, record, where)
     return tensors, settings, record
@@ -116,7 +116,7 @@ def _renamed(tensors: Mapping[str, Tensor], adapter: str, where: str) -> dict[st
 def _sizes(
     tensors: dict[str, Tensor], parts: Mapping[str, Mapping[str, Any]], record: Mapping[str, Any], where: str
 ) -> RemSettings:
-    """Return a REM's sizes, and scale its LoRA so that alpha / rank is 1, as ours is; InputError if one is missing."""
+    """Return the sizes of a REM, and scale its LoRA with alpha / rank = 1. Raises InputError if a size is missing."""
     rank = parts["lora"].get("r") if "lora" in parts else 0
     alpha = parts["lora"].get("alpha") if "lora" in parts else 0
     scale = parts["parallel"].get("scaling", 4.0) if "parallel" in parts else 4.0
@@ -160,7 +160,7 @@ def _sizes(
 def write_adapter(folder: Path, tensors: dict[str, Tensor], settings: RemSettings, record: Mapping[str, Any]) -> str:
     """Write an adapter as a REM's folder; return its fingerprint.
 
-    What it does not say of its body (tokenizer, pooling, case) is not checked when it is put on one.
+    Unknown properties of its body (tokenizer, pooling, case) are not checked when the REM is added to one.
     """
     layers = 1 + max(int(each) for name in tensors for each in re.findall(r"layer\.(\d+)\.", name))
     body = {"type": record.get("model_type"), "layers": layers, "dimension": record.get("hidden_size")}

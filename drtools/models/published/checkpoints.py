@@ -1,4 +1,4 @@
-"""A checkpoint as others publish it, found and read: a folder, a file, a zip, or a name on the hub."""
+"""Find and read a published checkpoint: a folder, a file, a zip, or a name on the hub."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ ADAPTER = "adapter_config.json"
 
 @dataclass
 class Checkpoint:
-    """Tensors by their names, and what lies beside them. `name` is as the user gave it, `file` holds the tensors."""
+    """Tensors by name, and the files next to them. `name` is as the user gave it, `file` holds the tensors."""
 
     name: str
     file: Path
@@ -44,7 +44,7 @@ class Checkpoint:
 
     @property
     def folder(self) -> Path:
-        """Where the file lies."""
+        """The folder of the file."""
         return self.file.parent
 
 
@@ -84,7 +84,7 @@ def _unpack(path: Path, into: Path) -> Path:
 
 
 def weights_in(folder: Path) -> Path:
-    """Return the file of weights in a folder; InputError unless there is exactly one set of them."""
+    """Return the file of weights in a folder. Raises InputError unless there is exactly one set of them."""
     for name in USUAL:
         if (folder / name).exists():
             others = _others(folder, folder / name)
@@ -131,7 +131,7 @@ def read_checkpoint(name: str, place: Path, tokenizer: Path | None) -> Checkpoin
     config = next((each for each in configs if each.exists()), None)
     if config is None:
         raise InputError(
-            "no config.json was found beside it, which names the sizes of the body",
+            "no config.json with the sizes of the body was found next to it",
             where=name,
             remedy=f"use {param('tokenizer')} to name the model that it was trained from, whose config.json is taken",
         )
@@ -142,7 +142,7 @@ def tokenizer_folder(checkpoint: Checkpoint, named: Path | None) -> Path:
     """Return the folder with a checkpoint's tokenizer: the one that was named, else its own."""
     if named is None and not any(any(checkpoint.folder.glob(file)) for file in TOKENIZERS):
         raise InputError(
-            "no tokenizer was found beside it",
+            "no tokenizer was found next to it",
             where=checkpoint.name,
             remedy=f"use {param('tokenizer')} to name the model that it was trained from, as roberta-base",
         )

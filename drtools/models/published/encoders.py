@@ -62,7 +62,7 @@ def _encoders_of(spec: ImportSpec, place: Path, staging: Path) -> tuple[dict[str
 def _encoders(
     checkpoint: Checkpoint, layout: Layout, spec: ImportSpec, tokenizer: Path | None, staging: Path
 ) -> dict[str, Encoder]:
-    """Make the encoders of one checkpoint, and report what its tensors were and what was set about its texts."""
+    """Make the encoders of one checkpoint, and report its tensors and its settings for texts."""
     where = checkpoint.name
     found = sort_out(checkpoint.tensors, layout, checkpoint.config, where)
     pooling, normalize = _pooling_of(checkpoint, layout, spec)
@@ -112,9 +112,9 @@ def _pooling_of(checkpoint: Checkpoint, layout: Layout, spec: ImportSpec) -> tup
     known = [CLASSES[name] for name in config.get("architectures") or () if name in CLASSES]
     if said is None and not known:
         raise InputError(
-            "neither its tensors nor its config.json say how token states become one vector",
+            "neither its tensors nor its config.json define a pooling",
             where=checkpoint.name,
-            remedy=f"use {param('pooling')} cls or mean, as its authors say",
+            remedy=f"use {param('pooling')} cls or mean, as its authors do",
         )
     if said is not None and said not in POOLINGS:
         raise InputError(f"its pooling is {said!r}", where=checkpoint.name, expected=f"one of {', '.join(POOLINGS)}")
@@ -131,7 +131,7 @@ def _body_config(config: dict[str, Any], where: str) -> dict[str, Any]:
 
 
 def _load(parts: Parts, folder: Path, pooling: str, normalize: bool, lower: bool, where: str) -> Encoder:
-    """Load an encoder from a staged folder; what is wrong with it is said of the checkpoint that the user named."""
+    """Load an encoder from a staged folder; errors in it name the checkpoint that the user passed."""
     with said_of(where, folder):
         settings = read_settings(folder, pooling)
         settings.lower_case = lower

@@ -1,4 +1,4 @@
-"""A published checkpoint as a model folder of ours: one encoder, a pair, a REM, or a cross-encoder."""
+"""Convert a published checkpoint into a model folder: one encoder, a pair, a REM, or a cross-encoder."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def _import_rem(place: Path, spec: ImportSpec, folder: Path) -> tuple[str, dict[
 
 
 def _refuse(spec: ImportSpec, names: tuple[str, ...], what: str) -> None:
-    """Refuse settings that have no meaning for what a checkpoint is."""
+    """Raise InputError for settings that do not apply to the kind of a checkpoint."""
     for name, value in dataclasses.asdict(spec).items():
         if name in names and value is not None:
             raise InputError(f"{spec.checkpoint} is {what}", where=param(name), remedy="leave it out")

@@ -17,7 +17,7 @@ WRAPPER = "module."  # what DistributedDataParallel puts before every name
 
 
 class HeadPart(NamedTuple):
-    """A layer behind the pooling: what its tensors are called in the checkpoint, and what it is.
+    """A layer after the pooling: the names of its tensors in the checkpoint, and its kind.
 
     A rotation is a matrix without a name behind its own.
     """
@@ -27,7 +27,7 @@ class HeadPart(NamedTuple):
     optional: bool = False
 
     def tensors(self) -> dict[str, str]:
-        """Return the names of its tensors in the checkpoint, and in a folder of ours."""
+        """Return the names of its tensors in the checkpoint, and in a folder of drtools."""
         if self.kind == "rotation":
             return {self.name: "linear.weight"}
         ours = "linear" if self.kind == "dense" else "norm"
@@ -35,7 +35,7 @@ class HeadPart(NamedTuple):
 
 
 class Side(NamedTuple):
-    """An encoder in a checkpoint: which texts it encodes, what stands before the names of its body, and its head."""
+    """An encoder in a checkpoint: the texts that it encodes, the prefix of the names of its body, and its head."""
 
     texts: str
     prefix: str
@@ -46,10 +46,10 @@ class Side(NamedTuple):
 class Layout:
     """How one program names its tensors.
 
-    `marks` are names that a checkpoint must have, as expressions, to be of this layout. `aside` are expressions of
-    tensors that are no part of an encoder, with what they are. `pooling` is the program's, or None where the files or
-    the user must say it. With `prefix_space` it reads the first word of a text as one behind a space, with `lower_case`
-    in lower case. `note` is what else a user must know to get the same vectors.
+    `marks` are names that a checkpoint must have, as expressions, to be of this layout. `aside` are expressions for
+    tensors that are not part of an encoder, with descriptions. `pooling` is that of the program, or None if the files
+    or the user must give it. With `prefix_space` it reads the first word of a text as one behind a space, with
+    `lower_case` in lower case. `note` is what else a user must know to get the same vectors.
     """
 
     name: str
@@ -148,7 +148,7 @@ LAYOUTS = (
 )
 # Bodies by their own names: coCondenser, DRAGON, SPAR and Contriever of transformers, DDR's DAMs
 PLAIN = Layout("a body", (Side(BOTH, ""),), marks=())
-# What config.json says of pooling and similarity: DDR, RepCONC and Contriever write these keys
+# Pooling and similarity in config.json: DDR, RepCONC and Contriever write these keys
 POOLING_KEY, SIMILARITY_KEY = "pooling", "similarity_metric"
 POOLINGS = {"average": "mean", "mean": "mean", "cls": "cls"}
 NORMALIZED = {"ip": False, "METRIC_IP": False, "cos": True, "METRIC_COS": True}

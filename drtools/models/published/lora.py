@@ -62,10 +62,10 @@ def import_lora(spec: ImportSpec, place: Path) -> Encoder:
 
 
 def _pairs(place: Path, encoder: Encoder, where: str) -> dict[str, dict[str, Tensor]]:
-    """Return A and B by the layer of the body that they belong to; InputError for a tensor that has no place there."""
+    """Return A and B by their layer of the body. Raises InputError for a tensor without a layer."""
     file = next((place / name for name in WEIGHTS if (place / name).exists()), None)
     if file is None:
-        raise InputError("found no weights beside it", where=place / ADAPTER, expected=" or ".join(WEIGHTS))
+        raise InputError("found no weights next to it", where=place / ADAPTER, expected=" or ".join(WEIGHTS))
     layers = {name for name, layer in encoder.body.named_modules() if getattr(layer, "weight", None) is not None}
     own = f"{encoder.body.base_model_prefix}."
     found: dict[str, dict[str, Tensor]] = {}

@@ -1,7 +1,7 @@
 """Files that torch saved, read without running any code in them.
 
 A pickle can call any function while it is read. `torch.load(weights_only=True)` allows nothing but tensors, numbers,
-texts and plain containers. Trainings save their settings beside the weights, as objects of their own classes; a
+texts and plain containers. Trainings save their settings together with the weights, as objects of their own classes; a
 stand-in that does nothing takes the place of those that are known to be settings. Whatever else a file names is
 refused.
 """
@@ -26,7 +26,7 @@ from drtools.models.weights import aligned, read_tensors
 
 
 class Settings:
-    """What stands for an object of a training's settings; it keeps what the object held, and does nothing."""
+    """A placeholder for an object of a training's settings; it keeps what the object held, and does nothing."""
 
     def __init__(self, *values: object) -> None:
         pass
@@ -78,7 +78,7 @@ _REFUSED = re.compile(r"GLOBAL (\S+)")
 
 
 def read_pickle(file: Path) -> object:
-    """Read a file that torch saved; InputError for one that names anything but tensors, plain values and settings."""
+    """Read a file that torch saved. Raises InputError if it has anything but tensors, plain values and settings."""
     with open(file, "rb") as stream:
         start = stream.read(1024)
     if start.startswith(b"version https://git-lfs"):
@@ -90,7 +90,7 @@ def read_pickle(file: Path) -> object:
             return torch.load(file, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(file))
     except MemoryError:
         raise
-    except Exception as error:  # each kind of damage is an error of its own
+    except Exception as error:  # each kind of damage raises another error
         # torch's own message advises to read the file without this safety; only the reason behind it is shown
         words = " ".join(str(error).rpartition("WeightsUnpickler error: ")[2].split())
         words = words.partition(" Check the documentation")[0]

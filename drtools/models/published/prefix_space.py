@@ -1,4 +1,4 @@
-"""The tokenizer of a checkpoint, written beside its staged weights."""
+"""Write the tokenizer of a checkpoint next to its staged weights."""
 
 from __future__ import annotations
 

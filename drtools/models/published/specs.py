@@ -12,7 +12,7 @@ from drtools.errors import InputError
 
 @dataclass(frozen=True)
 class ImportSpec:
-    """A checkpoint, and what its files do not say of it; None where they, or its layout, do.
+    """A checkpoint, and settings that are not in its files; None where they, or its layout, do.
 
     `tokenizer` names the model whose tokenizer it uses, and whose config.json is taken if it has none of its own.
     """
@@ -27,7 +27,7 @@ class ImportSpec:
 
 @contextmanager
 def said_of(name: str, staged: Path) -> Iterator[None]:
-    """Say of the checkpoint that the user named what is found wrong with a staged folder."""
+    """Report errors in a staged folder as errors of the checkpoint that the user passed."""
     try:
         yield
     except InputError as error:
