@@ -58,6 +58,10 @@ class AlreadyDone(DrtoolsError):
     """The output of this request exists already: reported in one line, exit status 0."""
 
 
+class DryRunDone(Exception):
+    """A dry run has reported what the job costs; what was opened for it is dropped."""
+
+
 class Terminated(BaseException):
     """SIGTERM was received: exit status 143."""
 

@@ -34,6 +34,7 @@ class Progress:
     def __init__(self, description: str, total: int | None, unit: str, done: int = 0) -> None:
         self.description, self.total, self.unit, self.done = description, total, unit, done
         self.numbers: dict[str, float] = {}
+        self.deadline: float | None = None  # the monotonic time at which the work ends, done or not
         self.is_live = False  # whether the reporter redraws it regularly
         self.begin = self.latest = Moment(time.monotonic(), done, 0)
         # For each second of the last minute with news: the time of its first news, and what was done before.
@@ -80,12 +81,21 @@ class Progress:
             for name, value in self.numbers.items()
             if name != "tokens"
         ]
+        left = self.seconds_left()
+        times = [f"{seconds_as_words(left)} left"] if left is not None else []
         if not self.is_settled():
-            return numbers
+            return [*times, *numbers]
         rate = self.rate()
-        left = [f"{seconds_as_words((self.total - self.done) / rate)} left"] if self.total and rate > 0 else []
         tokens = [f"{rate_as_words(self.rate('tokens'))} tokens/s"] if "tokens" in self.numbers else []
-        return [*left, f"{rate_as_words(rate)} {self.unit}/s", *tokens, *numbers]
+        return [*times, f"{rate_as_words(rate)} {self.unit}/s", *tokens, *numbers]
+
+    def seconds_left(self) -> float | None:
+        """Return the time until the work is done or its deadline comes, None if neither is known."""
+        rate = self.rate() if self.is_settled() else 0
+        left = [(self.total - self.done) / rate] if self.total and rate > 0 else []
+        if self.deadline is not None:
+            left.append(max(0.0, self.deadline - time.monotonic()))
+        return min(left, default=None)
 
     def line(self) -> str:
         """Return a line of text with the progress."""

@@ -34,13 +34,23 @@ def listen() -> None:
 
 
 @contextmanager
-def noted() -> Iterator[list[int]]:
-    """Record signals in the yielded list instead of raising errors, also one that was dropped before."""
+def noted(answer: Callable[[int], None] = lambda number: None) -> Iterator[list[int]]:
+    """Record signals in the yielded list instead of raising errors, also one that was dropped before.
+
+    `answer` is called with the first one. After it, Ctrl-C raises its error.
+    """
     _raise_no_more()
     asked = [*_came]
+    answered: list[int] = []
 
     def note(number: int, frame: FrameType | None) -> None:
         asked.append(number)
+        answered.append(number)
+        if len(answered) == 1:
+            answer(number)
+        elif number == signal.SIGINT:
+            _came.append(number)
+            raise error_of(number)
 
     before = _handle(note)
     try:

@@ -94,6 +94,18 @@ def test_a_training_notes_a_signal_that_was_dropped_before_it(drtools, monkeypat
     assert noted == [signal.SIGTERM]
 
 
+def test_the_first_signal_is_answered_at_once_and_a_second_ctrl_c_stops():
+    signals.listen()
+    answered = []
+    with pytest.raises(KeyboardInterrupt), signals.noted(answered.append) as asked:
+        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert answered == [signal.SIGTERM] and asked == [signal.SIGTERM] * 2, "a scheduler's repeat stops nothing"
+        os.kill(os.getpid(), signal.SIGINT)
+        raise AssertionError("nothing stopped it")
+    assert answered == [signal.SIGTERM]
+
+
 def test_a_signal_of_an_earlier_command_is_forgotten(drtools, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(main, "_invoke", signalled(signal.SIGTERM, ValueError()))

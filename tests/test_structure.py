@@ -17,6 +17,7 @@ from drtools.cli.main import first_line, tool_names
 
 PACKAGE = Path(drtools.__file__).parent
 GROUND = {
+    "costs",
     "errors",
     "escapes",
     "randomness",

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from drtools import reporting
 from drtools.encoding.loop import encode_tokens
 from drtools.evaluation.measures import Measure, evaluate, mean, parse_measure
 from drtools.evaluation.specs import DevSpec, QueryDevSpec
@@ -15,9 +17,12 @@ from drtools.formats.joins import note_nothing_relevant
 from drtools.formats.leakage import Trained, note_leakage, relevant_in, texts_of
 from drtools.formats.text_sources import check_judged_documents, judged_queries, text_in
 from drtools.formats.trec import Qrels, rank, read_qrels
+from drtools.models.dev_measure import DevMeasure
 from drtools.models.settings import SIDES
 from drtools.models.tokens import Tokenized, TokensWithVectors, VectorsBeside
+from drtools.randomness import generator
 from drtools.search.exact import search
+from drtools.units import counted
 
 if TYPE_CHECKING:
     from drtools.formats.ids import Ids
@@ -26,8 +31,6 @@ if TYPE_CHECKING:
     from drtools.models.pair import EncoderPair
 
     IdsAndTokens = tuple[list[str], Tokenized]
-
-DevMeasure = Callable[[], dict[str, float]]  # {measure: value} of the current model
 
 DEPTH, UNCUT_DEPTH = 100, 1000  # of lists, at least; for measures without a cutoff
 
@@ -56,15 +59,66 @@ def dev_measure(
     pool = _pool(store, qrels, flags.dev_documents, seed)
     if trained:
         note_leakage("dev", texts, lambda: dict(texts_of(relevant_in(qrels), store)), trained)
-    of_queries = encoder.of("query").tokenize(list(texts.values()), "query")
-    of_documents = encoder.of("document").tokenize(
-        [text_in(store, document_id, title_separator) for document_id in pool], "document"
-    )
-    query_tokens: Tokenized = TokensWithVectors(of_queries, beside("query", list(texts))) if beside else of_queries
-    document_tokens: Tokenized = TokensWithVectors(of_documents, beside("document", pool)) if beside else of_documents
-    return lambda: measure_lists(
-        encoder, computing, (list(texts), query_tokens), (pool, document_tokens), qrels, measures, depth_for(measures)
-    )
+    retrieval = _Retrieval(encoder, computing, store, qrels, texts, measures, seed, title_separator, beside)
+    return retrieval.measure(list(texts), pool)
+
+
+@dataclass(frozen=True)
+class _Retrieval:
+    """Dev evaluation by retrieval, of which `measure` takes queries and documents."""
+
+    encoder: Encoder | EncoderPair[Encoder]
+    computing: Compute
+    store: CorpusStore
+    qrels: Qrels
+    texts: dict[str, str]
+    measures: list[Measure]
+    seed: int
+    title_separator: str
+    beside: VectorsBeside | None
+
+    def measure(self, query_ids: list[str], pool: list[str]) -> DevMeasure:
+        """Return the measure of these queries over these documents."""
+        queries: Tokenized = self.encoder.of("query").tokenize([self.texts[each] for each in query_ids], "query")
+        documents: Tokenized = self.encoder.of("document").tokenize(
+            [text_in(self.store, document_id, self.title_separator) for document_id in pool], "document"
+        )
+        if self.beside:
+            queries = TokensWithVectors(queries, self.beside("query", query_ids))  # type: ignore[arg-type]  # an encoder's
+            documents = TokensWithVectors(documents, self.beside("document", pool))  # type: ignore[arg-type]
+        qrels = {query_id: self.qrels[query_id] for query_id in query_ids}
+        sides = (query_ids, queries), (pool, documents)
+        depth = depth_for(self.measures)
+        return DevMeasure(
+            lambda: measure_lists(self.encoder, self.computing, *sides, qrels, self.measures, depth),
+            {"query": queries, "document": documents},
+            self._over(query_ids, pool),
+            lambda share: self._smaller(query_ids, pool, share),
+        )
+
+    def _over(self, query_ids: list[str], pool: list[str]) -> str:
+        every = len(self.store)
+        words = (
+            f"over the whole corpus of {counted(every, 'document')}"
+            if len(pool) == every
+            else f"over a pool of {len(pool):,} of {counted(every, 'document')}"
+        )
+        few = len(query_ids) < len(self.texts)
+        return f"{words}, for {len(query_ids):,} of {len(self.texts):,} queries" if few else words
+
+    def _smaller(self, query_ids: list[str], pool: list[str], share: float) -> DevMeasure:
+        """Leave out random documents first, then queries with the documents that are judged for them alone."""
+        room = max(2, round(share * (len(query_ids) + len(pool))))
+        there, kept, chosen = set(pool), dict[str, None](), list[str]()
+        for at in generator(self.seed, "dev queries").permutation(len(query_ids)).tolist():
+            judged = [document for document in self.qrels[query_ids[at]] if document in there]
+            if chosen and len(chosen) + 1 + len({*kept, *judged}) > room:
+                break
+            kept |= dict.fromkeys(judged)
+            chosen.append(query_ids[at])
+        selected = set(chosen)
+        documents = list(dict.fromkeys([*kept, *pool]))[: max(len(kept), room - len(chosen))]
+        return self.measure([each for each in query_ids if each in selected], documents)
 
 
 def depth_for(measures: Sequence[Measure]) -> int:
@@ -125,7 +179,10 @@ def measure_lists(
     vectors = [
         np.empty((len(tokens.lengths), encoder.dimension), np.float32) for tokens in (query_tokens, document_tokens)
     ]
-    for side, tokens, into in zip(SIDES, (query_tokens, document_tokens), vectors, strict=True):
-        encode_tokens(encoder.of(side), tokens, computing.in_training, into)
+    with reporting.progress("evaluating on dev", sum(map(len, vectors)), "texts") as progress:
+        for side, tokens, into in zip(SIDES, (query_tokens, document_tokens), vectors, strict=True):
+            encode_tokens(
+                encoder.of(side), tokens, computing.in_training, into, lambda rows, _: progress.advance(len(rows))
+            )
     scores, rows = search(vectors[1], vectors[0], depth, device=computing.device)
     return values_of(query_ids, scores, rows, pool, qrels, measures)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from drtools.evaluation.dev import DevMeasure, dev_measure
+from drtools.evaluation.dev import dev_measure
 
 if TYPE_CHECKING:
     from drtools.evaluation.specs import DevSpec
     from drtools.methods.spar.joint import JointModel
+    from drtools.models.dev_measure import DevMeasure
     from drtools.models.tokens import VectorsBeside
     from drtools.training.encoder_task import EncoderTraining
     from drtools.training.sampling import ExampleSource

@@ -5,10 +5,11 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from drtools import reporting
-from drtools.errors import AlreadyDone, InputError, param
+from drtools.errors import AlreadyDone, DryRunDone, InputError, param
 from drtools.outputs import contents, manifest
 from drtools.outputs.checksums import Span
 from drtools.outputs.contents import REQUEST
@@ -18,14 +19,31 @@ from drtools.outputs.request import begun_request, differences, request_in, same
 from drtools.outputs.specs import OutputSpec, Request
 from drtools.outputs.state_file import STATE, read_state
 from drtools.outputs.work import FileWork, Work
-from drtools.process_ranks import rank
+from drtools.process_ranks import rank, world_size
 
 TEMPORARY = (".tmp", ".new")  # prefixes and suffixes of file names while a library writes them
 
 
 @contextmanager
-def open_folder(output: OutputSpec) -> Iterator[Work]:
+def _open_nothing(output: OutputSpec) -> Iterator[FileWork]:
+    """Open a temporary folder in place of an output, for a tool that ends by raising DryRunDone."""
+    if world_size() > 1:
+        raise InputError("several processes were started", where=param("dry_run"), remedy="run it in one process")
+    with TemporaryDirectory(prefix="drtools-") as folder, suppress(DryRunDone):
+        work = FileWork(Path(folder) / "output", output.request)
+        work.path.mkdir()
+        work.working.mkdir()
+        with open(work.path / DATA, "wb") as work.stream:
+            yield work
+
+
+@contextmanager
+def open_folder(output: OutputSpec, dry_run: bool = False) -> Iterator[Work]:
     """Open an output folder. The tool writes into `work.path` and calls `work.finish`."""
+    if dry_run:
+        with _open_nothing(output) as nothing:
+            yield nothing
+        return
     if rank():
         yield _follow(output)
         return
@@ -35,11 +53,15 @@ def open_folder(output: OutputSpec) -> Iterator[Work]:
 
 
 @contextmanager
-def open_file(output: OutputSpec) -> Iterator[FileWork]:
+def open_file(output: OutputSpec, dry_run: bool = False) -> Iterator[FileWork]:
     """Open an output file. The tool writes to `work.stream` and calls `work.finish`.
 
     With `-`, bytes go directly to standard output. A device or a pipe is written directly as well.
     """
+    if dry_run:
+        with _open_nothing(output) as nothing:
+            yield nothing
+        return
     if is_standard_output(output.output):
         reporting.leave_terminal_to_data()
         yield _Stream(output.request, "-", sys.stdout.buffer)

@@ -27,9 +27,9 @@ from drtools.cli.flags.compute import ComputeFlags
 from drtools.cli.flags.dev import DevFlags
 from drtools.cli.flags.encoder import EncoderFlags
 from drtools.cli.flags.outputs import FolderOutput
-from drtools.cli.flags.training import ExampleFlags, StudentFlags, TrainingFlags
+from drtools.cli.flags.training import ExampleFlags, StudentFlags, TrainingFlags, epochs_option
 from drtools.cli.model_card import write_card
-from drtools.methods.adam.settings import NEGATIVES, AdamSettings
+from drtools.methods.adam.settings import EPOCHS, NEGATIVES, AdamSettings
 from drtools.outputs.opening import open_folder
 from drtools.outputs.request import add_change
 
@@ -116,6 +116,13 @@ class AdamFlags(AdamSettings):
     ] = "mean"
 
 
+@dataclass(frozen=True)
+class AdamTraining(TrainingFlags):
+    """Length of the training, batches and learning rate, with the default number of epochs."""
+
+    epochs: Annotated[float | None, epochs_option(EPOCHS)] = None
+
+
 def main(
     folder: FolderOutput,
     example_flags: ExampleFlags,
@@ -124,11 +131,11 @@ def main(
     compute: ComputeFlags,
     settings: AdamFlags = AdamFlags(),
     encoder_flags: EncoderFlags = EncoderFlags(max_query_tokens=32, max_document_tokens=128),
-    training: TrainingFlags = TrainingFlags(learning_rate=5e-5, batch_queries=128),
+    training: AdamTraining = AdamTraining(learning_rate=5e-5, batch_queries=128),
 ) -> None:
     """Train an encoder into the output folder."""
     add_change(folder.request, CHANGE)
-    with open_folder(folder) as work:
+    with open_folder(folder, training.dry_run) as work:
         from drtools.methods.adam.training import train
 
         train(

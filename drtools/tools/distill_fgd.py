@@ -26,9 +26,9 @@ from drtools.cli.flags.compute import ComputeFlags
 from drtools.cli.flags.dev import DevFlags
 from drtools.cli.flags.encoder import EncoderFlags, PieceFlags
 from drtools.cli.flags.outputs import FolderOutput
-from drtools.cli.flags.training import ExampleFlags, StudentFlags, TrainingFlags
+from drtools.cli.flags.training import ExampleFlags, StudentFlags, TrainingFlags, epochs_option
 from drtools.cli.model_card import write_card
-from drtools.methods.fgd.settings import FgdSettings
+from drtools.methods.fgd.settings import EPOCHS, FgdSettings
 from drtools.outputs.opening import open_folder
 
 
@@ -61,6 +61,13 @@ class FgdFlags(FgdSettings):
     accept_scores: Annotated[bool, Option("--accept-scores", help="accept scores from any source")] = False
 
 
+@dataclass(frozen=True)
+class FgdTraining(TrainingFlags):
+    """Length of the training, batches and learning rate, with the default number of epochs."""
+
+    epochs: Annotated[float | None, epochs_option(EPOCHS)] = None
+
+
 def main(
     folder: FolderOutput,
     example_flags: ExampleFlags,
@@ -70,11 +77,11 @@ def main(
     settings: FgdFlags = FgdFlags(),
     pieces: PieceFlags = PieceFlags(),
     encoder_flags: EncoderFlags = EncoderFlags(max_query_tokens=32, max_document_tokens=512),
-    training: TrainingFlags = TrainingFlags(learning_rate=3e-6, batch_queries=64),
+    training: FgdTraining = FgdTraining(learning_rate=3e-6, batch_queries=64),
 ) -> None:
     """Train an encoder into the output folder."""
     settings.check_pieces(pieces)
-    with open_folder(folder) as work:
+    with open_folder(folder, training.dry_run) as work:
         from drtools.methods.fgd.training import train
 
         train(

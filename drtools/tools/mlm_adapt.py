@@ -209,7 +209,7 @@ def main(
         folder.request["arguments"] |= {
             name: getattr(settings, name) for name in ("crops", "mask_unit", "decoder_start")
         }
-    with open_folder(folder) as work:
+    with open_folder(folder, training.dry_run) as work:
         from drtools.methods.ddr.adaptation import MaskedTraining, adapt
         from drtools.methods.fgd.ed_mlm import EnhancedTraining
 

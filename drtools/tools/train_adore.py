@@ -22,9 +22,9 @@ from drtools.cli.flags.compute import ComputeFlags
 from drtools.cli.flags.dev import QueryDevFlags
 from drtools.cli.flags.encoder import EncoderFlags
 from drtools.cli.flags.outputs import FolderOutput
-from drtools.cli.flags.training import StudentFlags, TrainingFlags
+from drtools.cli.flags.training import StudentFlags, TrainingFlags, epochs_option
 from drtools.cli.model_card import write_card
-from drtools.methods.adore.settings import AdoreSettings
+from drtools.methods.adore.settings import EPOCHS, AdoreSettings
 from drtools.outputs.opening import open_folder
 from drtools.outputs.request import add_change
 from drtools.search.mining import NO_DUPLICATES
@@ -80,6 +80,13 @@ class AdoreFlags(AdoreSettings):
     ] = None
 
 
+@dataclass(frozen=True)
+class AdoreTraining(TrainingFlags):
+    """Length of the training, batches and learning rate, with the default number of epochs."""
+
+    epochs: Annotated[float | None, epochs_option(EPOCHS)] = None
+
+
 def main(
     folder: FolderOutput,
     queries: Queries,
@@ -88,7 +95,7 @@ def main(
     student: StudentFlags,
     dev: QueryDevFlags,
     settings: AdoreFlags,
-    training: TrainingFlags = TrainingFlags(learning_rate=5e-6),
+    training: AdoreTraining = AdoreTraining(learning_rate=5e-6),
     compute: ComputeFlags = ComputeFlags(precision="fp32"),
 ) -> None:
     """Train a query encoder into the output folder."""
@@ -96,7 +103,7 @@ def main(
         add_change(folder.request, RANDOM_CHANGE)
     if not settings.keep_duplicates:
         add_change(folder.request, NO_DUPLICATES)
-    with open_folder(folder) as work:
+    with open_folder(folder, training.dry_run) as work:
         from drtools.methods.adore.training import train
 
         train(

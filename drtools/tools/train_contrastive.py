@@ -29,9 +29,9 @@ from drtools.cli.flags.compute import ComputeFlags
 from drtools.cli.flags.dev import DevFlags
 from drtools.cli.flags.encoder import EncoderFlags
 from drtools.cli.flags.outputs import FolderOutput
-from drtools.cli.flags.training import BesideFlags, ExampleFlags, ShapeFlags, StudentFlags, TrainingFlags
+from drtools.cli.flags.training import BesideFlags, ExampleFlags, ShapeFlags, StudentFlags, TrainingFlags, epochs_option
 from drtools.cli.model_card import write_card
-from drtools.methods.contrastive import ContrastiveSettings, train
+from drtools.methods.contrastive import EPOCHS, ContrastiveSettings, train
 from drtools.outputs.opening import open_folder
 
 
@@ -49,20 +49,30 @@ class LossFlags(ContrastiveSettings):
     ] = False
 
 
+MARGIN_EPOCHS = f"{EPOCHS['margin-mse']} with --loss margin-mse"
+
+
+@dataclass(frozen=True)
+class ContrastiveTraining(TrainingFlags):
+    """Length of the training, batches and learning rate, with the default number of epochs."""
+
+    epochs: Annotated[float | None, epochs_option(EPOCHS["contrast"], MARGIN_EPOCHS)] = None
+
+
 def main(
     folder: FolderOutput,
     example_flags: ExampleFlags,
     encoder_flags: EncoderFlags,
     shape: ShapeFlags,
     student: StudentFlags,
-    training: TrainingFlags,
+    training: ContrastiveTraining,
     dev: DevFlags,
     compute: ComputeFlags,
     settings: LossFlags = LossFlags(),
     beside_flags: BesideFlags = BesideFlags(),
 ) -> None:
     """Train an encoder into the output folder."""
-    with open_folder(folder) as work:
+    with open_folder(folder, training.dry_run) as work:
         train(
             work,
             settings,

@@ -25,9 +25,9 @@ from drtools.cli.flags.compute import ComputeFlags
 from drtools.cli.flags.dev import ExampleDevFlags
 from drtools.cli.flags.encoder import EncoderFlags
 from drtools.cli.flags.outputs import FolderOutput
-from drtools.cli.flags.training import ExampleFlags, Head, StudentFlags, TrainingFlags
+from drtools.cli.flags.training import ExampleFlags, Head, StudentFlags, TrainingFlags, epochs_option
 from drtools.cli.model_card import write_card
-from drtools.methods.spar.settings import TWIN_TOKENS, TwinSettings
+from drtools.methods.spar.settings import TWIN_EPOCHS, TWIN_TOKENS, TwinSettings
 from drtools.outputs.opening import open_folder
 
 
@@ -45,6 +45,13 @@ class TwinFlags(TwinSettings):
     )
 
 
+@dataclass(frozen=True)
+class LexicalTraining(TrainingFlags):
+    """Length of the training, batches and learning rate, with the default number of epochs."""
+
+    epochs: Annotated[float | None, epochs_option(TWIN_EPOCHS)] = None
+
+
 def main(
     folder: FolderOutput,
     example_flags: ExampleFlags,
@@ -52,11 +59,11 @@ def main(
     student: StudentFlags,
     encoder_flags: EncoderFlags = EncoderFlags(max_query_tokens=TWIN_TOKENS, max_document_tokens=TWIN_TOKENS),
     settings: TwinFlags = TwinFlags(),
-    training: TrainingFlags = TrainingFlags(batch_queries=2048, learning_rate=3e-5, weight_decay=0.0, clip=2.0),
+    training: LexicalTraining = LexicalTraining(batch_queries=2048, learning_rate=3e-5, weight_decay=0.0, clip=2.0),
     compute: ComputeFlags = ComputeFlags(),
 ) -> None:
     """Train an encoder into the output folder."""
-    with open_folder(folder) as work:
+    with open_folder(folder, training.dry_run) as work:
         from drtools.methods.spar.twin import train
 
         train(

@@ -24,9 +24,9 @@ from typer import Option
 from drtools.cli.flags.compute import ComputeFlags
 from drtools.cli.flags.dev import RankerDevFlags
 from drtools.cli.flags.outputs import FolderOutput
-from drtools.cli.flags.training import ExampleFlags, RankerFlags, TrainingFlags
+from drtools.cli.flags.training import ExampleFlags, RankerFlags, TrainingFlags, epochs_option
 from drtools.cli.model_card import write_ranker_card
-from drtools.methods.ranker.settings import RankerSettings
+from drtools.methods.ranker.settings import EPOCHS, RankerSettings
 from drtools.outputs.opening import open_folder
 
 
@@ -44,17 +44,24 @@ class LossFlags(RankerSettings):
     ] = "listwise"
 
 
+@dataclass(frozen=True)
+class RankerTraining(TrainingFlags):
+    """Length of the training, batches and learning rate, with the default number of epochs."""
+
+    epochs: Annotated[float | None, epochs_option(EPOCHS)] = None
+
+
 def main(
     folder: FolderOutput,
     example_flags: ExampleFlags,
     ranker: RankerFlags,
     dev: RankerDevFlags,
     compute: ComputeFlags,
-    training: TrainingFlags = TrainingFlags(batch_queries=16),
+    training: RankerTraining = RankerTraining(batch_queries=16),
     settings: LossFlags = LossFlags(),
 ) -> None:
     """Train a cross-encoder into the output folder."""
-    with open_folder(folder) as work:
+    with open_folder(folder, training.dry_run) as work:
         from drtools.methods.ranker.training import train
 
         train(

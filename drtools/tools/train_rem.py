@@ -24,9 +24,9 @@ from drtools.cli.flags.compute import ComputeFlags
 from drtools.cli.flags.dev import DevFlags
 from drtools.cli.flags.encoder import EncoderFlags
 from drtools.cli.flags.outputs import FolderOutput
-from drtools.cli.flags.training import Dropout, ExampleFlags, Scale, TrainingFlags
+from drtools.cli.flags.training import Dropout, ExampleFlags, Scale, TrainingFlags, epochs_option
 from drtools.cli.model_card import write_card
-from drtools.methods.ddr.settings import RemTrainingSettings
+from drtools.methods.ddr.settings import REM_EPOCHS, RemTrainingSettings
 from drtools.outputs.opening import open_folder
 
 PANEL = "Relevance module"
@@ -62,19 +62,27 @@ class RemFlags(RemTrainingSettings):
     ] = False
 
 
+MARGIN_EPOCHS = f"{REM_EPOCHS['margin-mse']} with --loss margin-mse"
+
+
+@dataclass(frozen=True)
+class RemTraining(TrainingFlags):
+    """Length of the training, batches and learning rate, with the default number of epochs."""
+
+    epochs: Annotated[float | None, epochs_option(REM_EPOCHS["contrast"], MARGIN_EPOCHS)] = None
+
+
 def main(
     folder: FolderOutput,
     example_flags: ExampleFlags,
     encoder_flags: EncoderFlags,
     dev: DevFlags,
     compute: ComputeFlags,
-    training: TrainingFlags = TrainingFlags(
-        batch_queries=128, learning_rate=2e-5, schedule="constant", weight_decay=0.0
-    ),
+    training: RemTraining = RemTraining(batch_queries=128, learning_rate=2e-5, schedule="constant", weight_decay=0.0),
     settings: RemFlags = RemFlags(),
 ) -> None:
     """Train a REM into the output folder."""
-    with open_folder(folder) as work:
+    with open_folder(folder, training.dry_run) as work:
         from drtools.methods.ddr.rem import train
 
         train(

@@ -25,9 +25,9 @@ from drtools.cli.flags.compute import ComputeFlags
 from drtools.cli.flags.dev import DevFlags
 from drtools.cli.flags.encoder import EncoderFlags
 from drtools.cli.flags.outputs import FolderOutput
-from drtools.cli.flags.training import ExampleFlags, ShapeFlags, StudentFlags, TrainingFlags
+from drtools.cli.flags.training import ExampleFlags, ShapeFlags, StudentFlags, TrainingFlags, epochs_option
 from drtools.cli.model_card import write_card
-from drtools.methods.star import StarSettings, train
+from drtools.methods.star import EPOCHS, StarSettings, train
 from drtools.outputs.opening import open_folder
 from drtools.outputs.request import add_change
 from drtools.search.mining import NO_DUPLICATES
@@ -83,13 +83,20 @@ class StarFlags(StarSettings):
     ] = False
 
 
+@dataclass(frozen=True)
+class StarTraining(TrainingFlags):
+    """Length of the training, batches and learning rate, with the default number of epochs."""
+
+    epochs: Annotated[float | None, epochs_option(EPOCHS)] = None
+
+
 def main(
     folder: FolderOutput,
     example_flags: ExampleFlags,
     encoder_flags: EncoderFlags,
     shape: ShapeFlags,
     student: StudentFlags,
-    training: TrainingFlags,
+    training: StarTraining,
     dev: DevFlags,
     compute: ComputeFlags,
     settings: StarFlags = StarFlags(),
@@ -97,7 +104,7 @@ def main(
     """Train an encoder into the output folder."""
     if settings.avoids_duplicates:
         add_change(folder.request, NO_DUPLICATES)
-    with open_folder(folder) as work:
+    with open_folder(folder, training.dry_run) as work:
         train(
             work,
             settings,

@@ -106,7 +106,7 @@ class Gradients:
 
         The gradients are the same in every process.
         """
-        separation = self.separate(batch) if self.separate and self.world.size == 1 else None
+        separation = self._separation(batch)
         self.slots = 0
         groups = self.groups(batch, separation, seed)
         rows = {side: self._rows_before(batch, separation, side) for side in batch.tokens}
@@ -115,6 +115,25 @@ class Gradients:
         self.world.sum_gradients(self.parameters)
         # the loss of the last group is that of the whole batch, because all vectors are known by then
         return float(loss.detach()), metrics
+
+    def division(self, batch: Batch) -> tuple[list[Group], float]:
+        """Return the groups of a batch, and the bytes of the activations of all its texts."""
+        separation = self._separation(batch)
+        costs = bytes_by_text(self.model, batch.tokens, self.computing, separation)
+        return self.groups(batch, separation), float(sum(cost.sum() for cost in costs.values()))
+
+    def activations(self, batch: Batch) -> float:
+        """Estimate the bytes of the activations that a step holds at a time."""
+        separation = self._separation(batch)
+        costs = bytes_by_text(self.model, batch.tokens, self.computing, separation)
+        most = 0.0
+        for group in self.groups(batch, separation):
+            loads = [float(costs[chunk.side][chunk.rows].sum()) for chunk in group.chunks]
+            most = max(most, sum(loads) if group.keep else self.cores * max(loads))
+        return most
+
+    def _separation(self, batch: Batch) -> Separation | None:
+        return self.separate(batch) if self.separate and self.world.size == 1 else None
 
     def _of_group(self, batch: Batch, group: Group, rows: dict[str, Tensor], loss_of: Loss) -> tuple[Tensor, Metrics]:
         """Add the gradients of a group, and write its vectors into `rows`.
@@ -202,8 +221,11 @@ class Gradients:
         threads = torch.get_num_threads()
         torch.set_num_threads(max(1, self.cores // max(1, chunks)))
         try:
-            with ThreadPoolExecutor(min(self.cores, max(1, chunks))) as pool:
+            pool = ThreadPoolExecutor(min(self.cores, max(1, chunks)))
+            try:
                 yield pool.map
+            finally:
+                pool.shutdown(cancel_futures=True)  # a second Ctrl-C waits for the chunks that have begun alone
         finally:
             torch.set_num_threads(threads)
 

@@ -11,8 +11,9 @@ import signal
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import torch
 
@@ -33,6 +34,7 @@ from drtools.training.state import Best, TrainingState
 
 if TYPE_CHECKING:
     from drtools.models.compute import Compute
+    from drtools.models.dev_measure import DevMeasure
     from drtools.models.protocol import Learner
     from drtools.outputs.work import Work
     from drtools.training.distributed import World
@@ -179,7 +181,7 @@ class TrainingRun:
                 "are there negatives, and are the texts different?"
             )
 
-    def evaluate(self, measure: Callable[[], dict[str, float]]) -> bool:
+    def evaluate(self, measure: DevMeasure) -> bool:
         """Measure on dev and keep the best weights. Returns whether to stop early."""
         begun = time.monotonic()
         self.model.eval()
@@ -197,7 +199,8 @@ class TrainingRun:
                 flush_to_disk(temporary)
                 temporary.replace(self.work.working / BEST)
         words = "  ".join(f"{name} {value:.4f}" for name, value in values.items())
-        reporting.say(f"step {self.step:,}: dev {words}{'  (best so far)' if is_best else ''}")
+        over = f"  ({measure.over})" if measure.over and len(self.evaluations) == 1 else ""
+        reporting.say(f"step {self.step:,}: dev {words}{'  (best so far)' if is_best else ''}{over}")
         reporting.event("dev", step=self.step, **values)
         if self.log:
             self.log.write({"step": self.step, **{f"dev {name}": value for name, value in values.items()}})
@@ -261,11 +264,22 @@ class _Prefetch:
         return batch
 
 
+class _Parts(NamedTuple):
+    """What a training consists of besides its run."""
+
+    ahead: _Prefetch
+    loss_of: Loss
+    measure: DevMeasure | None
+    refresh: Refresh | None
+    after_step: Callable[[int, float], None] | None
+    asked: list[int]
+
+
 def fit(
     run: TrainingRun,
     batches: Callable[[int], Batch],
     loss_of: Loss,
-    measure: Callable[[], dict[str, float]] | None = None,
+    measure: DevMeasure | None = None,
     refresh: Refresh | None = None,
     after_step: Callable[[int, float], None] | None = None,
 ) -> None:
@@ -276,34 +290,56 @@ def fit(
     """
     run.model.train()
     ahead = _Prefetch(batches, refresh)
-    total = run.plan.steps + run.plan.opening_steps if run.plan.steps < UNKNOWN_STEPS else None
     if refresh and run.refreshed:
         refresh.load(run.work.working / run.refreshed)
-    with signals.noted() as asked, ahead.thread, reporting.progress("training", total, "steps", run.step) as progress:
+    with signals.noted(_say_stopping) as asked, ahead.thread:
         if measure and not run.evaluations:
             run.evaluate(measure)
             run.started = time.monotonic()  # --minutes are of training; the start is evaluated before
-        stop, seconds = run.world.agree(bool(asked), run.seconds())
-        while not run.plan.is_over(run.step, seconds):
-            if refresh and ahead.renews_at(run.step) and run.refreshed != f"refreshed-{run.step}":
-                run.renew(refresh, asked)
-            run.take_step(ahead.take(run.step), loss_of, seconds)
-            progress.advance(1, **run.meter.latest)
-            if after_step:
-                after_step(run.step, run.seconds())
-            if run.step % LOG_EVERY_STEPS == 0 and run.log:
-                run.log.write({"step": run.step, "seconds": round(run.seconds(), 2), **run.meter.read()})
-            out_of_patience = False
-            if measure and run.step % run.plan.evaluate_every_steps == 0:
-                out_of_patience = run.evaluate(measure)
-                run.save()
-            stop, seconds = run.world.agree(bool(asked), run.seconds())
-            if stop or time.monotonic() - run.saved > 60 * run.flags.save_every_minutes:
-                run.save()
-            if stop:
-                raise signals.error_of(asked[0] if asked else signal.SIGTERM)  # another process may have got the signal
-            if out_of_patience:
-                break
+        parts = _Parts(ahead, loss_of, measure, refresh, after_step, asked)
+        goes_on = True
+        for phase in run.plan.phases():
+            if goes_on and run.step < phase.first + (phase.steps or UNKNOWN_STEPS):
+                with reporting.progress(phase.name, phase.steps, "steps", run.step - phase.first) as progress:
+                    if run.plan.minutes:
+                        progress.deadline = time.monotonic() + 60 * run.plan.minutes - run.seconds()
+                    goes_on = _take_steps(run, parts, progress, phase.first + (phase.steps or UNKNOWN_STEPS))
         if measure and run.evaluations[-1]["step"] != run.step:
             run.evaluate(measure)
     run.finish()
+
+
+def _take_steps(run: TrainingRun, parts: _Parts, progress: reporting.Progress, last: int) -> bool:
+    """Take the steps before step `last`; return whether the training goes on after them."""
+    ahead, measure, refresh, asked = parts.ahead, parts.measure, parts.refresh, parts.asked
+    _, seconds = run.world.agree(bool(asked), run.seconds())
+    while not run.plan.is_over(run.step, seconds):
+        if run.step >= last:
+            return True
+        if refresh and ahead.renews_at(run.step) and run.refreshed != f"refreshed-{run.step}":
+            run.renew(refresh, asked)
+        run.take_step(ahead.take(run.step), parts.loss_of, seconds)
+        progress.advance(1, **run.meter.latest)
+        if parts.after_step:
+            parts.after_step(run.step, run.seconds())
+        if run.step % LOG_EVERY_STEPS == 0 and run.log:
+            run.log.write({"step": run.step, "seconds": round(run.seconds(), 2), **run.meter.read()})
+        out_of_patience = False
+        if measure and run.step % run.plan.evaluate_every_steps == 0:
+            out_of_patience = run.evaluate(measure)
+            run.save()
+        stop, seconds = run.world.agree(bool(asked), run.seconds())
+        if stop or time.monotonic() - run.saved > 60 * run.flags.save_every_minutes:
+            run.save()
+        if stop:
+            raise signals.error_of(asked[0] if asked else signal.SIGTERM)  # another process may have got the signal
+        if out_of_patience:
+            return False
+    return False
+
+
+def _say_stopping(number: int) -> None:
+    """Answer a signal at once, although the step is finished first."""
+    again = "; press Ctrl-C again to stop now" if number == signal.SIGINT else ""
+    with suppress(RuntimeError):  # the signal came while a line was written
+        reporting.say(f"finishing this step{again}")

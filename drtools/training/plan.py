@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from drtools.errors import InputError, param
 from drtools.training.specs import TrainingSpec
@@ -10,6 +11,14 @@ WARMUP_SHARE = 0.1  # [ours] share of the planned training, if the paper's warm-
 
 
 UNKNOWN_STEPS = 10**9
+
+
+class Phase(NamedTuple):
+    """A part of a training: its name in the progress, its first step and its number of steps, None if unknown."""
+
+    name: str
+    first: int
+    steps: int | None
 
 
 @dataclass
@@ -49,6 +58,12 @@ class Schedule:
             )
         left = 1.0 if self.constant else max(0.0, 1.0 - done) / max(1e-9, 1.0 - share)
         return self.learning_rate * min(1.0, warmed, left)
+
+    def phases(self) -> list[Phase]:
+        """Return the parts of the training that are reported apart."""
+        steps = self.steps if self.steps < UNKNOWN_STEPS else None
+        head = [Phase("fitting the new masked head", 0, self.opening_steps)] if self.opening_steps else []
+        return [*head, Phase("training", self.opening_steps, steps)]
 
     def is_over(self, step: int, seconds: float) -> bool:
         """Return whether training ends before this step."""

@@ -30,6 +30,7 @@ class TrainingSpec:
     batch_tokens: int | None = None
     activation_checkpointing: bool = False
     tensorboard: str | None = None
+    dry_run: bool = False
 
 
 @dataclass(frozen=True)

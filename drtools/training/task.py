@@ -8,24 +8,27 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from drtools import __version__, reporting
-from drtools.errors import InputError, param
+from drtools.errors import DryRunDone, InputError, param
 from drtools.formats.leakage import Trained
 from drtools.models.bodies import WITHOUT_MIXED_PRECISION
 from drtools.models.compute import settle
 from drtools.models.cpu.attention import use_sliced_attention
 from drtools.models.cpu.dropout import use_own_dropout
 from drtools.models.specs import ComputeSpec
+from drtools.training.costs import Epochs, TrainingCosts
 from drtools.training.distributed import join_processes
 from drtools.training.loop import TrainingRun, fit
 from drtools.training.plan import plan
 from drtools.training.specs import TrainingSpec
 from drtools.training.trained_on import positives_of, queries_of
+from drtools.units import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from transformers import PreTrainedModel
 
+    from drtools.models.dev_measure import DevMeasure
     from drtools.models.protocol import Learner
     from drtools.outputs.work import Work
     from drtools.training.gradients import Batch, Loss
@@ -47,6 +50,7 @@ class TrainingTask:
     """
 
     model: Learner
+    dev: DevMeasure | None = None  # what evaluates the model while it is trained
     trained: Trained | None = None  # training queries and positives to compare dev queries with
 
     def __init__(self, work: Work, training: TrainingSpec, compute: ComputeSpec) -> None:
@@ -100,7 +104,7 @@ class TrainingTask:
         batches: Callable[[int], Batch],
         loss_of: Loss,
         visits: int,
-        measure: Callable[[], dict[str, float]] | None,
+        measure: DevMeasure | None,
         *,
         default_epochs: float,
         paper_warmup: int,
@@ -135,7 +139,26 @@ class TrainingTask:
             self.start_counts,
             separate,
         )
-        fit(self.run, batches, loss_of, measure, refresh, after_step)
+        costs = None
+        if self.world.is_first:
+            costs = TrainingCosts(self.run, batches, Epochs(visits, default_epochs), measure)
+            measure = costs.limit_dev()
+            costs.say_opening()
+        steps.evaluate_every_steps = self.world.broadcast(steps.evaluate_every_steps)
+        if costs and self.training.dry_run:
+            for batch in costs.batches:
+                self.run.take_step(batch, loss_of, 0.0)
+                costs.note_step()
+            raise DryRunDone
+
+        def after(step: int, seconds: float) -> None:
+            if costs:
+                costs.note_step()
+            if after_step:
+                after_step(step, seconds)
+
+        self.dev = measure
+        fit(self.run, batches, loss_of, measure, refresh, after)
 
     def record(self) -> dict[str, object]:
         """Return what the manifest and the card record about any training."""
@@ -165,10 +188,12 @@ class TrainingTask:
         self.world.wait()
         self.world.leave()
         self.work.done = True
-        best = self.run.best
+        best, head = self.run.best, min(self.run.step, self.run.plan.opening_steps)
+        over = f" ({self.dev.over})" if self.dev and self.dev.over else ""
         reporting.say(
-            f"{self.work.target}: trained for {self.run.step:,} steps"
-            + (f"; best dev {best['measure']} {best['value']:.4f} at step {best['step']:,}" if best else "")
+            f"{self.work.target}: trained for {counted(self.run.step - head, 'step')}"
+            + (f", after {counted(head, 'step')} that fitted a new masked head" if head else "")
+            + (f"; best dev {best['measure']} {best['value']:.4f} at step {best['step']:,}{over}" if best else "")
         )
         if best and best["step"] == 0:
             reporting.say("no evaluation on dev was better than the start, so these are the start weights")

@@ -4,13 +4,24 @@ from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
 from typer import Option
+from typer.models import OptionInfo
 
-from drtools.cli.flags.common import Role
+from drtools.cli.flags.common import DryRun, Role
 from drtools.methods.ranker.settings import RankerSpec
 from drtools.methods.spar.settings import BesideSpec
 from drtools.training.specs import ExamplesSpec, ShapeSpec, StudentSpec, TrainingSpec
 
 PANEL, BESIDE = "Training", "Beside another encoder"
+
+
+def epochs_option(default: float, others: str = "") -> OptionInfo:
+    """Return the flag of epochs of a tool that trains for `default` epochs if it has no limit, with others in words."""
+    also = f", {others}" if others else ""
+    found: OptionInfo = Option(
+        help=f"number of passes over the queries; default, without --steps and --minutes: {default:g}{also}",
+        rich_help_panel=PANEL,
+    )
+    return found
 
 
 @dataclass(frozen=True)
@@ -99,6 +110,7 @@ class TrainingFlags(TrainingSpec):
     tensorboard: Annotated[
         str | None, Option(help="folder for TensorBoard logs", rich_help_panel=PANEL), Role.UNRECORDED
     ] = None
+    dry_run: DryRun = False
 
 
 Dropout = Annotated[

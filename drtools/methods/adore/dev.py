@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from drtools.encoding.loop import encode_tokens
-from drtools.evaluation.dev import DevMeasure, depth_for, dev_queries, values_of
+from drtools.evaluation.dev import depth_for, dev_queries, values_of
 from drtools.evaluation.specs import QueryDevSpec
 from drtools.formats.leakage import Trained, note_leakage, relevant_in, texts_of
 from drtools.formats.text_sources import check_judged_documents
+from drtools.models.dev_measure import DevMeasure
+from drtools.units import counted
 
 if TYPE_CHECKING:
     from drtools.formats.ids import Ids
@@ -48,4 +50,4 @@ def dev_measure_on_index(
         scores, rows = search(vectors, depth_for(measures))
         return values_of(list(texts), scores, rows, ids, qrels, measures)
 
-    return measure
+    return DevMeasure(measure, {"query": tokens}, f"over the index of {counted(len(ids), 'document')}")

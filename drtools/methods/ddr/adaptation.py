@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import zipfile
 import zlib
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +22,7 @@ from drtools.methods.ddr.masking import MaskedBatch, MaskedBatches, Masker, corp
 from drtools.methods.ddr.separation import separation_of
 from drtools.methods.ddr.settings import MASKING_WARMUP_STEPS, MaskingSettings
 from drtools.models.bodies import positions_of
+from drtools.models.dev_measure import DevMeasure
 from drtools.models.encoder import Encoder
 from drtools.models.encoder_files import save_encoder
 from drtools.models.loader import load_named
@@ -184,7 +184,7 @@ class MaskedTraining(TrainingTask):
             windows=self.windows,
         )
 
-    def measure(self) -> Callable[[], dict[str, float]] | None:
+    def measure(self) -> DevMeasure | None:
         """Return a function that evaluates the model on the held-out documents, cropped and masked once, or None."""
         if not len(self.held_out):
             return None
@@ -202,7 +202,14 @@ class MaskedTraining(TrainingTask):
 
         def measured() -> dict[str, float]:
             found = np.empty((len(rows), self.model.dimension), np.float32)
-            encode_tokens(self.model, tokens, self.computing.in_training, found)
+            with reporting.progress("evaluating on dev", len(rows), "documents") as progress:
+                encode_tokens(
+                    self.model,
+                    tokens,
+                    self.computing.in_training,
+                    found,
+                    lambda rows, _: progress.advance(len(rows)),
+                )
             losses, counts = (
                 found.sum(axis=0, dtype=np.float64).reshape(-1, 2).T
             )  # of the encoder and, if there is one, of the decoder
@@ -213,7 +220,7 @@ class MaskedTraining(TrainingTask):
                 **named,
             }  # the loop uses the first value; higher is better
 
-        return measured
+        return DevMeasure(measured, {"text": tokens}, f"of {counted(len(rows), 'document')} held out")
 
     def write(self, folder: Path) -> dict[str, str]:
         """Write the current encoder and its head. Returns the fingerprints of both sides."""

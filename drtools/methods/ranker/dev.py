@@ -13,7 +13,7 @@ import numpy as np
 from drtools import reporting
 from drtools.encoding.loop import encode_tokens
 from drtools.errors import InputError, param
-from drtools.evaluation.dev import DevMeasure, dev_queries
+from drtools.evaluation.dev import dev_queries
 from drtools.evaluation.measures import Measure, evaluate, mean, parse_measure
 from drtools.formats.corpora import read_queries
 from drtools.formats.corpus_store import CorpusStore, open_store
@@ -24,6 +24,7 @@ from drtools.formats.lines import shown
 from drtools.formats.text_sources import text_in
 from drtools.formats.trec import Qrels, rank, read_run
 from drtools.methods.ranker.settings import RankerDevSpec
+from drtools.models.dev_measure import DevMeasure
 from drtools.models.pair_tokens import tokenize_pairs
 from drtools.units import counted
 
@@ -120,11 +121,12 @@ def _measure(
 
     def measure() -> dict[str, float]:
         logits = np.empty((len(wanted), 1), np.float32)
-        encode_tokens(encoder, tokens, computing.in_training, logits)
+        with reporting.progress("evaluating on dev", len(wanted), "pairs") as progress:
+            encode_tokens(encoder, tokens, computing.in_training, logits, lambda rows, _: progress.advance(len(rows)))
         run: dict[str, dict[str, float]] = {query_id: {} for query_id in texts}
         for (query_id, document), logit in zip(wanted, logits[:, 0].tolist(), strict=True):
             run[query_id][document] = logit
         ranked = {query_id: rank(scores) for query_id, scores in run.items()}
         return {name: mean(by_query) for name, by_query in evaluate(qrels, ranked, measures).items()}
 
-    return measure
+    return DevMeasure(measure, {"pair": tokens}, f"of {counted(len(wanted), 'pair')} that are ranked again")

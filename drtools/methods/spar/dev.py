@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from drtools.evaluation.dev import DevMeasure, measure_lists
+from drtools.evaluation.dev import measure_lists
 from drtools.evaluation.measures import parse_measure
 from drtools.formats.examples import read_examples
 from drtools.formats.joins import Join
 from drtools.formats.leakage import Trained, note_leakage
 from drtools.methods.spar.settings import ExampleDevSpec
+from drtools.models.dev_measure import DevMeasure
 from drtools.randomness import generator
 from drtools.training.examples import TrainingExamples, usable_examples
 
@@ -60,14 +61,11 @@ def dev_measure_on_examples(
     qrels = {query_id: {names[label]: 1} for query_id, label in zip(query_ids, labels, strict=True)}
     queries = encoder.of("query").tokenize(texts, "query")
     documents = encoder.of("document").tokenize([source.text(row) for row in rows], "document")
-    return lambda: measure_lists(
-        encoder,
-        computing,
-        (query_ids, queries),
-        (list(names.values()), documents),
-        qrels,
-        [parse_measure("RR")],
-        depth=len(rows),
+    sides = (query_ids, queries), (list(names.values()), documents)
+    return DevMeasure(
+        lambda: measure_lists(encoder, computing, *sides, qrels, [parse_measure("RR")], depth=len(rows)),
+        {"query": queries, "document": documents},
+        f"of the teacher's first hits, over a pool of {len(rows):,} of {len(source.store):,} documents",
     )
 
 
