@@ -191,8 +191,10 @@ def drtools(capsysbinary, monkeypatch):
     import signal
     import sys
 
+    from hints import unknown_flags
+
     from drtools import signals
-    from drtools.cli.main import main
+    from drtools.cli.main import main, tool_names
     from drtools.formats.lines import local
 
     def run(*words: object, stdin: bytes | None = None) -> Outcome:
@@ -215,7 +217,10 @@ def drtools(capsysbinary, monkeypatch):
                 signal.signal(number, handler)
             sys.excepthook, sys.unraisablehook = hooks
         captured = capsysbinary.readouterr()
-        return Outcome(status, captured.out.decode(), captured.err.decode())
+        err = captured.err.decode()
+        if words and words[0] in tool_names():
+            assert not unknown_flags(err, [words[0]], words), f"{words[0]} has no such flag: {err}"
+        return Outcome(status, captured.out.decode(), err)
 
     return run
 

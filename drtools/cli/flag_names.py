@@ -8,7 +8,7 @@ from drtools.errors import names_in
 
 def worded(text: str, flags: Mapping[str, str]) -> str:
     """Return a message with each parameter as a flag: the one in `flags`, or its name after two dashes."""
-    return names_in(text, lambda name: flags.get(name, usual_flag(name)))
+    return names_in(text, lambda name: flags.get(name, recorded_flag(name)))
 
 
 def usual_flag(name: str) -> str:

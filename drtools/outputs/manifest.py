@@ -158,5 +158,5 @@ def _advice(path: Path) -> str:
     if any(name.endswith((".faiss", ".index")) for name in found):
         return f"copy it whole, or build an index of your vectors with `drtools index {param('vectors')}`"
     if "lucene" in found or any(name.startswith("segments_") for name in found):
-        return f"copy it whole, or build a Lucene index of your corpus with `drtools index {param('lucene')}`"
+        return f"copy it whole, or build a Lucene index of your corpus with `drtools index {param('corpus')}`"
     return "copy it whole, or make it again"

@@ -262,7 +262,7 @@ def test_a_flag_with_another_name_than_its_parameter_is_named_as_it_is_typed(wor
 
 # flags that mean the same in every tool: whether their value is a model, and a word of their help
 ONE_MEANING = {
-    "--corpus": (False, "corpus"),
+    "--corpus": (False, "corpus|documents"),
     "--queries": (False, "quer"),
     "--qrels": (False, "qrels|judgements"),
     "--run": (False, "run"),

@@ -205,7 +205,7 @@ def test_joined_vectors_whose_parts_changed_are_refused(toy, encoder_folder, drt
     [
         ("vectors.npy", "drtools convert vectors"),
         ("index.faiss", "drtools index vectors"),
-        ("segments_2", "drtools index lucene"),
+        ("segments_2", "drtools index corpus"),
         ("config.json", "copy it whole, or make it again"),
     ],
 )

@@ -245,7 +245,7 @@ def test_a_folder_that_is_no_index_is_refused(plain, tmp_path):
         (damaged, "damaged or has another version"),
     ]:
         for attempt in (LuceneIndex, document_count):
-            with pytest.raises(InputError, match=f"^[^\n]*{folder.name}[^\n]*{found}[^\n]*drtools index lucene[^\n]*$"):
+            with pytest.raises(InputError, match=f"^[^\n]*{folder.name}[^\n]*{found}[^\n]*drtools index corpus[^\n]*$"):
                 attempt(folder)
 
 
