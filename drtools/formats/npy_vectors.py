@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from array import array as packed
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -19,11 +21,25 @@ ROWS_A_BLOCK = 16384
 LENGTH_TOLERANCE = 1e-2  # how far from 1 a normalized vector's length may be; float16 rounding stays far below
 
 
-def open_foreign(path: str) -> np.ndarray:
+class Rows(Protocol):
+    """Vectors [N, D], read a slice of rows at a time."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Their number and their dimension."""
+
+    @property
+    def dtype(self) -> np.dtype:
+        """The type of their numbers."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, rows: slice, /) -> np.ndarray: ...
+
+
+def open_array(path: str) -> np.ndarray:
     """Open an .npy file as a memory map [N, D] of float16, float32 or float64; InputError for anything else."""
-    if Path(local(path)).is_dir():
-        raise InputError("a folder was found where an .npy file was expected", where=path)
-    array = open_npy(local(path), "write one array of numbers with numpy.save", name=shown(path))
+    advice = f"write one array of numbers with numpy.save, or use {param('columns')} for a file of numbers alone"
+    array = open_npy(local(path), advice, name=shown(path))
     if array.ndim != 2 or array.dtype.kind != "f" or array.dtype.itemsize > 8 or 0 in array.shape:
         raise InputError(
             f"found {array.dtype} {list(array.shape)}",
@@ -34,19 +50,39 @@ def open_foreign(path: str) -> np.ndarray:
     return array
 
 
-def copy_ids(path: str, folder: Path) -> Ids:
-    """Copy ids, one per line, into a vectors folder; raise InputError for an empty line or a duplicate id.
+class IdSource(NamedTuple):
+    """Ids of rows in their order, from a file of a name, and what the file calls a row: a line, or a row."""
+
+    name: str
+    word: str
+    ids: Iterable[object]
+
+    def place(self, number: int) -> str:
+        """Return where the id of a number, counted from 1, stands."""
+        return f"{self.name}:{number}" if self.word == "line" else f"{self.name}: row {number - 1} (counted from 0)"
+
+
+def text_ids(path: str) -> IdSource:
+    """Return the ids of a text file, one for each line; InputError, when they are read, for an empty line."""
+    return IdSource(shown(path), "line", _lines(path))
+
+
+def _lines(path: str) -> Iterator[str]:
+    for count, (number, line) in enumerate(read_lines(path), start=1):
+        if number != count:
+            raise InputError("the line is empty", where=f"{shown(path)}:{count}", expected="an id on each line")
+        yield decode(line, path, number)
+
+
+def copy_ids(source: IdSource, folder: Path) -> Ids:
+    """Write ids into a vectors folder; raise InputError for one that is none, or that stands there twice.
 
     Takes 24 bytes an id in memory.
     """
     hashes = packed("q")
     with open(folder / IDS, "wb") as stream:
-        for number, line in read_lines(path):
-            if number != len(hashes) + 1:
-                raise InputError(
-                    "the line is empty", where=f"{shown(path)}:{len(hashes) + 1}", expected="an id on each line"
-                )
-            row_id = checked_id(decode(line, path, number), path, number)
+        for number, value in enumerate(source.ids, start=1):
+            row_id = checked_id(value, source.name, number)
             hashes.append(
                 int.from_bytes(hashlib.blake2b(row_id.encode(), digest_size=8).digest(), "little", signed=True)
             )
@@ -57,14 +93,14 @@ def copy_ids(path: str, folder: Path) -> Ids:
     for place in np.flatnonzero(ordered[1:] == ordered[:-1]):
         first, second = int(order[place]), int(order[place + 1])
         if ids[first] == ids[second]:
+            also = f"line {first + 1}" if source.word == "line" else f"row {first}"
             raise InputError(
-                f"the id {ids[second]!r} is also on line {first + 1}; ids must be unique",
-                where=f"{shown(path)}:{second + 1}",
+                f"the id {ids[second]!r} is also on {also}; ids must be unique", where=source.place(second + 1)
             )
     return ids
 
 
-def copy_rows(path: str, array: np.ndarray, into: np.memmap, ids: Ids) -> int:
+def copy_rows(path: str, array: Rows, into: np.memmap, ids: Ids) -> int:
     """Copy [N, D] into an array of float16 or float32; return how many rows have a length of 1, within 1e-2.
 
     Raises InputError, with the row and its id, for what is not a finite number before or after.

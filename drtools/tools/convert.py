@@ -12,7 +12,8 @@ anything is written. Data that a format cannot hold is counted and reported.
 
 `drtools convert --from msmarco-hard-negatives msmarco-hard-negatives.jsonl.gz --scores scores.pkl.gz -o public` reads
 sentence-transformers' public file, and writes examples with MS MARCO's own ids and the scores of its cross-encoder.
-Reading the pickle of scores never runs code.
+--vectors reads .npy, raw arrays (--columns), pickles of Tevatron and DPR, Pyserini's FAISS folders and parquet. Reading
+a pickle never runs code.
 """
 
 from __future__ import annotations
@@ -36,7 +37,13 @@ Format = Literal["tevatron", "dpr", "sentence-transformers", "flagembedding"]
 Easy = Literal["drop", "append", "fill"]
 PUBLIC = "msmarco-hard-negatives"
 MODES = {  # the flag that says what to do: what it needs, what it may have besides
-    "--vectors": (("--ids", "--model"), ("--document-model", "--pooling", "--corpus", "--dtype", "--side")),
+    "--vectors": (
+        ("--model",),
+        (
+            *("--ids", "--columns", "--raw-dtype", "--document-model", "--pooling", "--corpus", "--title-separator"),
+            *("--dtype", "--side"),
+        ),
+    ),
     "--from": (("FILE",), ("--scores", "--easy-negatives")),
     "--to": (
         ("--examples", "--corpus", "--queries"),
@@ -87,12 +94,16 @@ class ConvertFlags:
     ] = None
     corpus: Annotated[
         str | None,
-        Option(help="with --to: corpus of the examples; with --vectors: the corpus that was encoded"),
+        Option(
+            help="with --to: corpus of the examples; with --vectors: the corpus (or queries) that was encoded; 16 rows "
+            "are encoded again and compared"
+        ),
         Role.INPUT,
     ] = None
     queries: Annotated[str | None, Option(help="with --to: queries of the examples"), Role.INPUT] = None
     title_separator: Annotated[
-        str | None, Option(help="with --to: text put between a document's title and its text; default: a space")
+        str | None,
+        Option(help="with --to and --vectors: text put between a document's title and its text; default: a space"),
     ] = None
     negatives: Annotated[
         int | None,
@@ -127,12 +138,28 @@ class ConvertFlags:
     ] = None
     vectors: Annotated[
         str | None,
-        Option(help=".npy file of shape [rows, dimensions] to convert", rich_help_panel="Vectors"),
+        Option(
+            help="vectors to convert: .npy, parquet, a pickle of Tevatron or DPR, a folder of their shards or of "
+            "Pyserini's FAISS index, or a raw array with --columns",
+            rich_help_panel="Vectors",
+        ),
         Role.INPUT,
     ] = None
-    ids: Annotated[str | None, Option(help="ids of the rows, one per line", rich_help_panel="Vectors"), Role.INPUT] = (
-        None
-    )
+    ids: Annotated[
+        str | None,
+        Option(
+            help="ids of the rows, if the file of the vectors has none: one per line, .npy, or raw integers (.memmap)",
+            rich_help_panel="Vectors",
+        ),
+        Role.INPUT,
+    ] = None
+    columns: Annotated[
+        int | None, Option(min=1, help="dimensions of a raw array (.memmap)", rich_help_panel="Vectors")
+    ] = None
+    raw_dtype: Annotated[
+        Literal["float16", "float32"] | None,
+        Option(help="data type of a raw array; default: float32", rich_help_panel="Vectors"),
+    ] = None
     model: Annotated[
         str | None,
         Option(help="encoder that made the vectors: a folder or a name on the hub", rich_help_panel="Vectors"),
@@ -181,6 +208,8 @@ class ConvertFlags:
             "--corpus": self.corpus,
             "--queries": self.queries,
             "--ids": self.ids,
+            "--columns": self.columns,
+            "--raw-dtype": self.raw_dtype,
             "--model": self.model,
             "--document-model": self.document_model,
             "--pooling": self.pooling,
@@ -238,7 +267,7 @@ def adopt_vectors(file: FileOutput, flags: ConvertFlags) -> None:
     """Write a vectors folder from an array, its ids and the encoder that made it."""
     from drtools.encoding.adopting import AdoptionSpec, adopt
 
-    assert flags.vectors is not None and flags.ids is not None and flags.model is not None, "checked_mode asks for them"
+    assert flags.vectors is not None and flags.model is not None, "checked_mode asks for them"
     spec = AdoptionSpec(
         flags.vectors,
         flags.ids,
@@ -248,6 +277,9 @@ def adopt_vectors(file: FileOutput, flags: ConvertFlags) -> None:
         flags.side or "document",
         flags.corpus,
         flags.dtype,
+        flags.columns,
+        flags.raw_dtype,
+        flags.title_separator,
     )
     with open_folder(file) as work:
         made = adopt(work, spec)

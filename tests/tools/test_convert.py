@@ -35,7 +35,7 @@ TO = ["--examples", "FILE", "--corpus", "FILE", "--queries", "FILE", "-o", "out"
         (["--from", "dpr", "FILE", "--to", "dpr"], "--from and --to were given"),
         (["--from", "dpr"], "--from needs FILE"),
         (["--to", "dpr", "--corpus", "FILE"], "--to needs --examples and --queries"),
-        (["--vectors", "FILE"], "--vectors needs --ids and --model"),
+        (["--vectors", "FILE"], "--vectors needs --model"),
         (["--from", "dpr", "FILE", "--dtype", "float16", "-o", "out"], "--dtype cannot be used with --from"),
         (["--from", "dpr", "FILE"], "--from writes a folder"),
         (["--from", "dpr", "FILE", "-o", "-"], "--from writes a folder"),
