@@ -236,7 +236,7 @@ def test_a_body_that_does_not_fit_is_refused(families, bert, tmp_path):
         with pytest.raises(InputError, match=wanted):
             load_encoder(str(folder), pooling, rem=str(tmp_path))
     with pytest.raises(
-        InputError, match=r"type qwen2, whose first layer has layers\.0\.self_attn\.q_proj, .*known are bert"
+        InputError, match=r"type qwen2, whose first layer has layers\.0\.self_attn\.q_proj, .*supported are bert"
     ):
         add_rem(load_encoder(families["qwen2"], "last"), ALL, 1)
     with pytest.raises(InputError, match="expected a REM"):
