@@ -74,7 +74,8 @@ def commands(toy, encoder_folder, rankers, drtools, monkeypatch):
 def written_for_good(partial: Path) -> dict[Path, range]:
     """Return the bytes on which whoever continues builds, by file."""
     state = json.loads((partial / "state.json").read_bytes())
-    spans = {partial / name: range(each["first"], each["last"]) for name, each in state["checksums"].items()}
+    checksums = {name: each for name, each in state["checksums"].items() if name != "state.json"}
+    spans = {partial / name: range(each["first"], each["last"]) for name, each in checksums.items()}
     if "checkpoint" in state:
         path = partial / "working" / state["checkpoint"]
         header = int.from_bytes(path.read_bytes()[:8], "little")
@@ -128,6 +129,13 @@ def test_a_flipped_bit_is_refused_in_one_line(commands, toy, drtools, interrupt_
         damaged = bytearray(windows.read_bytes())
         damaged[len(damaged) // 2] ^= 1
         windows.write_bytes(damaged)
+    state = (partial / "state.json").read_bytes()
+    key, value = draw.choice([pair for pair in json.loads(state).items() if pair[0] != "checksums"])
+    changed = value + 1 if isinstance(value, int | float) else None if value else "x"
+    (partial / "state.json").write_text(json.dumps({**json.loads(state), key: changed}))
+    outcome = drtools(*words, "-o", out)
+    assert outcome.status == 2 and "state.json: its content changed after it was written" in outcome.err, outcome.err
+    (partial / "state.json").write_bytes(state)
     assert drtools(*words, "-o", out).status == 0
     compared = ("model.safetensors", "vectors.npy", "ids.txt", "pieces.npy", "piece_starts.npy", "texts.npy")
     pairs = [(whole, out)] if whole.is_file() else [(whole / each, out / each) for each in compared]

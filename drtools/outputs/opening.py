@@ -198,7 +198,7 @@ def _take_up(work: Work) -> None:
             if not Path(name).name.startswith(TEMPORARY) and not name.endswith(TEMPORARY)
         }
     contents.keep_named(work.path, named)
-    work.checksums.compare(checksums)
+    work.checksums.compare({name: each for name, each in checksums.items() if name != STATE})
     work.state = state
     reporting.say(f"{work.target}: continuing the work of an earlier process")
 

@@ -21,7 +21,7 @@ from drtools.outputs.fingerprints import digest, file_fingerprint
 from drtools.outputs.naming import DATA, PACKED, Place
 from drtools.outputs.places import PUBLISHED, without_places
 from drtools.outputs.specs import Request
-from drtools.outputs.state_file import STATE
+from drtools.outputs.state_file import STATE, with_checksums
 
 
 class Work:
@@ -64,8 +64,7 @@ class Work:
         if self.stream is not None:
             known[DATA] = Span(0, self.stream.tell())
         own = {"worked_seconds": self.seconds(), "files": sizes}
-        checksums = self.checksums.of(known)
-        write_json(self.path / STATE, {**state, **own, **({"checksums": checksums} if checksums else {})})
+        write_json(self.path / STATE, with_checksums({**state, **own}, self.checksums.of(known)))
 
     def finish(self, identity: object = None, **fields: object) -> None:
         """Write the manifest and give the output its name. `fields`, such as counts, go into the manifest.
