@@ -10,7 +10,12 @@ from typer.models import ArgumentInfo, OptionInfo
 from drtools.cli.flags.common import INPUTS, Role
 
 # names that flags had before; commands and Makefiles that have them still run, and nothing shows them
-FORMER_NAMES = {"--lucene": "--corpus", "--documents": "--corpus"}
+FORMER_NAMES = {
+    "--lucene": "--corpus",
+    "--documents": "--corpus",
+    "--tune-measure": "--tune-on",
+    "--measure": "--tune-on",
+}
 
 
 class Flag(NamedTuple):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from drtools import reporting
 from drtools.errors import param
 from drtools.evaluation.answers import judge
-from drtools.evaluation.measures import evaluate, mean, parse_measure
+from drtools.evaluation.best_input import compare_with_best_input
+from drtools.evaluation.measures import Measure, evaluate, mean, parse_measure
 from drtools.evaluation.specs import FusionTuning
 from drtools.formats.answers import read_answers
 from drtools.formats.corpus_store import open_store
@@ -21,7 +22,6 @@ from drtools.search.sources import HitSource
 from drtools.search.specs import FusionSpec, MultiVectorSpec
 
 if TYPE_CHECKING:
-    from drtools.evaluation.measures import Measure
     from drtools.formats.trec import Qrels, Run
 
 
@@ -48,19 +48,39 @@ def tune_weight(
     return max(tried, key=lambda pair: (pair[1], -pair[0]))[0], tried
 
 
-def tune_fusion(
-    paths: Sequence[str], spec: FusionSpec, tuning: FusionTuning
-) -> tuple[float, list[tuple[float, float]]]:
-    """Return the best weight of the second of two runs on judged queries, and every (weight, value)."""
-    measure, name = parse_measure(tuning.measure), tuning.qrels or tuning.answers
+class Dev(NamedTuple):
+    """Runs of the dev queries, judgements of these, and the measure; `name` is the file of the judgements."""
+
+    name: str
+    runs: list[Run]
+    judged: Qrels
+    measure: Measure
+
+
+def read_dev(paths: Sequence[str], spec: FusionSpec, tuning: FusionTuning) -> Dev:
+    """Read the dev runs of the runs at `paths`, and judgements or answers."""
+    name = tuning.qrels or tuning.answers
     assert name is not None, "judgements or answers"
-    tuned_on = tuning.runs or tuple(paths)
-    runs = [read_scores(path, spec) for path in tuned_on]
+    read = tuning.runs or tuple(paths)
+    runs = [read_scores(path, spec) for path in read]
     judged = judgements(tuning, runs)
-    check_judged(name, judged, tuned_on, runs, tuning.qrels is None)
-    best, tried = tune_weight(parts_of(runs, spec), judged, measure, spec.depth)
-    reporting.say(f"weight of {paths[1]}: {best:g} ({measure.name} {dict(tried)[best]:.4f} on {name})")
+    check_judged(name, judged, read, runs, tuning.qrels is None)
+    return Dev(name, runs, judged, parse_measure(tuning.measure))
+
+
+def tune_fusion(paths: Sequence[str], spec: FusionSpec, dev: Dev) -> tuple[float, list[tuple[float, float]]]:
+    """Return the best weight of the second of two runs on judged queries, and every (weight, value)."""
+    best, tried = tune_weight(parts_of(dev.runs, spec), dev.judged, dev.measure, spec.depth)
+    reporting.say(f"weight of {paths[1]}: {best:g} ({dev.measure.name} {dict(tried)[best]:.4f} on {dev.name})")
     return best, tried
+
+
+def compare_fusion(paths: Sequence[str], weights: Sequence[float], spec: FusionSpec, dev: Dev) -> dict[str, Any]:
+    """Report whether the fusion is better on dev than the best of the runs; return the facts for the manifest."""
+    fused = fuse(parts_of(dev.runs, spec), weights, spec.depth)
+    values = [evaluate(dev.judged, run, [dev.measure])[dev.measure.name] for run in (fused, *dev.runs)]
+    inputs = dict(zip(paths, values[1:], strict=True))
+    return compare_with_best_input("the fusion", values[0], inputs, dev.measure.name)
 
 
 def judgements(tuning: FusionTuning, runs: Sequence[Run]) -> Qrels:

@@ -11,9 +11,10 @@ that imitates a sparse retriever such as BM25 (make-lexical, train-lexical).
 
 The result is a vectors folder for index and search. Queries are encoded by both encoders, and the weight mu is applied
 on the query side only. mu is given by --mu, or tuned on dev queries: 19 values from .1 to 10 are tried, and more if the
-best one is at an end. Tuning uses the exact scores by both encoders of the top 100 documents of each. --model and the
-other encoder flags describe the first encoder, which encodes --dev-queries. With --no-copy the result refers to both
-folders and copies no vectors. To join vectors of queries, use --mu.
+best one is at an end. Tuning uses the exact scores by both encoders of the top 100 documents of each, and reports
+whether the result is better than the better of the two encoders. --model and the other encoder flags describe the first
+encoder, which encodes --dev-queries. With --no-copy the result refers to both folders and copies no vectors. To join
+vectors of queries, use --mu.
 """
 
 from __future__ import annotations
@@ -81,7 +82,12 @@ class JoinFlags:
     ] = None
     measure: Annotated[
         str | None,
-        Option(help="measure to tune for; default: RR@10, with answers Success@100", rich_help_panel=TUNING),
+        Option(
+            "--tune-on",
+            "--measure",
+            help="measure to tune for; default: RR@10, with answers Success@100",
+            rich_help_panel=TUNING,
+        ),
     ] = None
     no_copy: Annotated[bool, Option("--no-copy", help="refer to both folders instead of copying their vectors")] = False
     dtype: Annotated[
@@ -137,7 +143,7 @@ def check_tuning(flags: JoinFlags) -> None:
         of_tuning = {
             "--dev-queries": flags.dev_queries,
             "--dev-query-vectors": flags.dev_query_vectors,
-            "--measure": flags.measure,
+            "--tune-on": flags.measure,
             "--corpus": flags.corpus,
             "--answer-match": flags.answer_match,
         }

@@ -3,8 +3,12 @@
     drtools fuse star.run bm25.run -o fused.run
     drtools fuse star.run bm25.run --method linear --tune qrels/dev.tsv -o tuned.run
 
-Reciprocal rank fusion uses k = 60. Linear fusion is s1 + w * s2 over the union of the lists; --tune finds w on dev
-judgements. A document that is missing from a list gets the lowest score of that list (with --missing zero: 0).
+Reciprocal rank fusion uses k = 60. Linear fusion is s1 + w * s2 over the union of the lists. Runs of different systems
+have scores of different sizes. Without --weights and --tune each query's scores are thus scaled to [0, 1] (min-max).
+With --weights, or with a weight w that --tune finds on dev judgements, scores are added as they are (--normalization).
+A document that is missing from a list gets the lowest score of that list (with --missing zero: 0).
+
+With --tune, or with --dev-qrels for any method, it is reported whether the result is better than the best of the runs.
 """
 
 from __future__ import annotations
@@ -15,20 +19,24 @@ from typing import Annotated, Literal
 
 from typer import Argument, Option
 
+from drtools import reporting
 from drtools.cli.flags.common import IgnoreIdenticalIds, Role
 from drtools.cli.flags.outputs import FileOutput
 from drtools.errors import InputError
 from drtools.evaluation.answers import check_measures
 from drtools.evaluation.measures import parse_measure
 from drtools.evaluation.specs import FusionTuning
-from drtools.evaluation.tuning import tune_fusion
+from drtools.evaluation.tuning import compare_fusion, read_dev, tune_fusion
 from drtools.formats.trec import write_run
 from drtools.outputs.opening import open_file
+from drtools.outputs.request import add_change
 from drtools.search.fusion import fuse_runs
 from drtools.search.specs import FusionSpec
 from drtools.units import counted
 
 USUAL_K = 60.0
+# what 0.1.0 computed otherwise for the same arguments
+SCALED = "scores without weights are scaled to [0, 1] by query"
 
 
 @dataclass(frozen=True)
@@ -42,7 +50,10 @@ class FuseFlags:
     weights: Annotated[str | None, Option(help="a weight for each run, for instance `1,0.3`; default: 1 each")] = None
     normalization: Annotated[
         Literal["none", "min-max", "z-score"] | None,
-        Option(help="linear: normalization of each list's scores before the sum; default: none"),
+        Option(
+            help="linear: normalization of each list's scores before the sum; default: min-max, with --weights or "
+            "--tune none"
+        ),
     ] = None
     missing: Annotated[
         Literal["lowest", "zero"] | None,
@@ -65,11 +76,23 @@ class FuseFlags:
         Option(help="runs of the same systems for the dev queries, one for each run; default: the runs themselves"),
         Role.INPUT,
     ] = None
+    dev_qrels: Annotated[
+        str | None,
+        Option(help="dev qrels on which to compare the result with the runs, without tuning; see --tune-runs"),
+        Role.INPUT,
+    ] = None
     tune_measure: Annotated[
-        str | None, Option(help="measure to tune for; default: nDCG@10, with answers Success@100")
+        str | None,
+        Option("--tune-on", "--tune-measure", help="measure to tune for; default: nDCG@10, with answers Success@100"),
     ] = None
     depth: Annotated[int, Option(min=1, help="hits to keep for each query")] = 1000
     ignore_identical_ids: IgnoreIdenticalIds = False
+
+    @property
+    def scales(self) -> bool:
+        """Whether scores are scaled because nothing says how they compare."""
+        unweighted = not (self.weights or self.tune or self.tune_answers)
+        return self.method == "linear" and self.normalization is None and unweighted
 
     @property
     def spec(self) -> FusionSpec:
@@ -77,7 +100,7 @@ class FuseFlags:
         return FusionSpec(
             self.method,
             USUAL_K if self.k is None else self.k,
-            self.normalization or "none",
+            self.normalization or ("min-max" if self.scales else "none"),
             self.missing or "lowest",
             self.depth,
             self.ignore_identical_ids,
@@ -85,11 +108,11 @@ class FuseFlags:
 
     @property
     def tuning(self) -> FusionTuning | None:
-        """What the second run's weight is tuned on."""
-        if not (self.tune or self.tune_answers):
+        """What the second run's weight is tuned on, or else what the result is compared on."""
+        if not (self.tune or self.tune_answers or self.dev_qrels):
             return None
         return FusionTuning(
-            self.tune,
+            self.tune or self.dev_qrels,
             self.tune_answers,
             self.corpus,
             self.answer_match or "string",
@@ -108,11 +131,16 @@ def main(
     if measure and flags.tune_answers:
         check_measures([measure])
     weights = parse_weights(flags.weights, len(runs))
+    if flags.scales:
+        add_change(file.request, SCALED)
     with open_file(file) as work:
         tried: list[tuple[float, float]] = []
-        if tuning:
-            best, tried = tune_fusion(runs, spec, tuning)
+        dev = read_dev(runs, spec, tuning) if tuning else None
+        if dev and not flags.dev_qrels:
+            best, tried = tune_fusion(runs, spec, dev)
             weights = [1.0, best]
+        say_weights(runs, weights, spec, flags.scales)
+        compared = {"dev": compare_fusion(runs, weights, spec, dev)} if dev else {}
         fused = fuse_runs(runs, weights, spec)
         write_run(work.stream, fused.items(), "fused")
         work.finish(
@@ -120,8 +148,19 @@ def main(
             queries=len(fused),
             weights=weights,
             tried=tried,
-            **({"tuned_for": tuning.measure} if tuning else {}),
+            **({"tuned_for": tuning.measure} if tuning and not flags.dev_qrels else {}),
+            **compared,
         )
+
+
+def say_weights(runs: list[str], weights: list[float], spec: FusionSpec, scales: bool) -> None:
+    """Report the weight of each run, and whether scores are scaled."""
+    how = "scores are added as they are" if spec.normalization == "none" else f"{spec.normalization} by query"
+    if spec.method == "rrf":
+        how = f"reciprocal ranks with k {spec.k:g}"
+    elif scales:
+        how += ", since no weights are given"
+    reporting.say(f"{', '.join(f'{weight:g} {run}' for weight, run in zip(weights, runs, strict=True))}; {how}")
 
 
 def check(runs: list[str], flags: FuseFlags) -> None:
@@ -135,6 +174,8 @@ def check(runs: list[str], flags: FuseFlags) -> None:
         )
     if tuned and len(runs) != 2:
         raise InputError(f"--tune needs exactly two runs, but {len(runs)} were given", remedy="use --weights instead")
+    if tuned and flags.dev_qrels:
+        raise InputError("--tune compares the result with the runs too", remedy="leave --dev-qrels out")
     if tuned and flags.weights:
         raise InputError("--tune and --weights both set the weights", remedy="leave one of the two out")
     if flags.tune_runs and len(flags.tune_runs) != len(runs):
@@ -146,8 +187,8 @@ def check(runs: list[str], flags: FuseFlags) -> None:
         raise InputError(
             "--answer-match needs --tune-answers", remedy="pass --tune-answers too, or leave --answer-match out"
         )
-    for name, value in {"--tune-runs": flags.tune_runs, "--tune-measure": flags.tune_measure}.items():
-        if value and not tuned:
+    for name, value in {"--tune-runs": flags.tune_runs, "--tune-on": flags.tune_measure}.items():
+        if value and not (tuned or flags.dev_qrels):
             raise InputError(
                 f"{name} needs --tune or --tune-answers", remedy="pass --tune QRELS or --tune-answers ANSWERS too"
             )

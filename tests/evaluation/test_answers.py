@@ -199,7 +199,7 @@ def test_a_fusion_is_not_tuned_on_queries_that_the_runs_lack(asked, drtools):
     (asked / "qrels.tsv").write_text("x1\td2\t1\nq1\td2\t1\n")
     done = drtools(*runs, "--tune", asked / "qrels.tsv")
     assert done.status == 0 and "1 of the 2 queries that" in done.err and "in neither run" in done.err
-    for flag, value in {"--tune-measure": "RR@10", "--tune-runs": asked / "a.run"}.items():
+    for flag, value in {"--tune-on": "RR@10", "--tune-runs": asked / "a.run"}.items():
         done = drtools(*runs, *([flag, value] * (2 if flag == "--tune-runs" else 1)), "--overwrite")
         assert done.status == 2 and f"{flag} needs --tune" in done.err
 

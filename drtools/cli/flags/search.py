@@ -72,7 +72,8 @@ class MultiVectorFlags(MultiVectorSpec):
         str | None, Option(help="queries of --tune; default: --queries", rich_help_panel=PIECES), Role.INPUT
     ] = None
     tune_measure: Annotated[
-        str | None, Option(help="measure to tune for; default: nDCG@10", rich_help_panel=PIECES)
+        str | None,
+        Option("--tune-on", "--tune-measure", help="measure to tune for; default: nDCG@10", rich_help_panel=PIECES),
     ] = None
 
     def check(self, vectors: str | None, rerank: str | None, queries: str | None, words: str | None) -> None:
@@ -83,7 +84,7 @@ class MultiVectorFlags(MultiVectorSpec):
                 "gamma": self.gamma,
                 "tune": self.tune,
                 "tune_queries": self.tune_queries,
-                "tune_measure": self.tune_measure,
+                "tune_on": self.tune_measure,
             }
         )
         if given and not self.multi_vector:
@@ -105,7 +106,7 @@ class MultiVectorFlags(MultiVectorSpec):
             raise InputError("--tune and --gamma both set gamma", remedy="leave one of the two out")
         if self.tune_measure:
             if not self.tune:
-                raise InputError("this needs --tune", where="--tune-measure", remedy="use --tune QRELS too")
+                raise InputError("this needs --tune", where="--tune-on", remedy="use --tune QRELS too")
             parse_measure(self.tune_measure)
         if self.tune and not (queries or self.tune_queries):
             raise InputError("--tune needs the texts of the judged queries", remedy="use --queries or --tune-queries")

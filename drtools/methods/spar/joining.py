@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from drtools import reporting
 from drtools.errors import InputError, param
 from drtools.evaluation.answers import judge
+from drtools.evaluation.best_input import compare_with_best_input
 from drtools.formats import joined_vectors
 from drtools.formats.answers import read_answers
 from drtools.formats.corpus_store import open_store
@@ -28,7 +29,7 @@ from drtools.formats.vectors import (
     open_vectors,
     write_parts,
 )
-from drtools.methods.spar.mu import candidates, texts_to_tune_on, tune
+from drtools.methods.spar.mu import candidates, texts_to_tune_on, tune, values_alone, values_of_joined
 from drtools.models.specs import ComputeSpec, EncoderSpec
 from drtools.outputs.fingerprints import digest
 from drtools.outputs.states import State
@@ -144,6 +145,13 @@ def tune_mu(
         f"mu {mu:g}: {tuning.measure} {best:.4f} on {len(texts):,} dev queries, the best of {len(tried)} values from "
         f"{tried[0]['mu']:g} to {tried[-1]['mu']:g}"
     )
+    device, query_ids = sources[0].computing.device, [query_id for query_id, _ in texts]
+    alone = {
+        str(part.path): values_alone(part, query_ids, queries, judged, tuning.measure, device)
+        for part, queries in zip(parts, (first, second), strict=True)
+    }
+    both = values_of_joined(found, parts[0].ids, judged, tuning.measure, mu)
+    compare_with_best_input("the joined space", both, alone, tuning.measure)
     return mu, tried
 
 

@@ -18,6 +18,7 @@ from drtools.search.query_vectors import QueryEncoder
 if TYPE_CHECKING:
     from drtools.formats.ids import Ids
     from drtools.formats.trec import Qrels
+    from drtools.formats.vectors import Vectors
     from drtools.search.query_vectors import JoinedQueries
 
 GRID = [
@@ -91,10 +92,32 @@ def tune(
     return best, [tried[mu] for mu in sorted(tried)]
 
 
-def _values(
-    found: Sequence[JointCandidates], names: dict[int, str], qrels: Qrels, measure: str, mu: float
+def values_of_joined(
+    found: Sequence[JointCandidates], ids: Ids, qrels: Qrels, measure: str, mu: float
 ) -> dict[str, float]:
+    """Return a measure by query for the candidates ranked by first + mu * second."""
+    names = {row: ids[row] for each in found for row in each.rows.tolist()}
+    judged = {each.query_id: qrels[each.query_id] for each in found}
+    return evaluate(judged, _ranked(found, names, mu), [parse_measure(measure)])[measure]
+
+
+def values_alone(
+    vectors: Vectors, query_ids: Sequence[str], queries: np.ndarray, qrels: Qrels, measure: str, device: str = "cpu"
+) -> dict[str, float]:
+    """Return a measure by query for the exact top documents of one encoder; `queries` are float32 [Q, D]."""
+    from drtools.search import exact
+
+    scores, rows = exact.search(vectors.array, queries, DEPTH, device)
     run = {
+        query_id: rank({vectors.ids[row]: score for row, score in zip(its_rows, its_scores, strict=True)})
+        for query_id, its_rows, its_scores in zip(query_ids, rows.tolist(), scores.tolist(), strict=True)
+    }
+    judged = {query_id: qrels[query_id] for query_id in query_ids}
+    return evaluate(judged, run, [parse_measure(measure)])[measure]
+
+
+def _ranked(found: Sequence[JointCandidates], names: dict[int, str], mu: float) -> dict[str, dict[str, float]]:
+    return {
         each.query_id: rank(
             {
                 names[row]: score
@@ -103,6 +126,12 @@ def _values(
         )
         for each in found
     }
+
+
+def _values(
+    found: Sequence[JointCandidates], names: dict[int, str], qrels: Qrels, measure: str, mu: float
+) -> dict[str, float]:
+    run = _ranked(found, names, mu)
     first = [
         next((place for place, document in enumerate(hits, start=1) if qrels[query_id].get(document, 0) > 0), math.inf)
         for query_id, hits in run.items()
