@@ -8,7 +8,7 @@ import os
 import re
 from codecs import BOM_UTF8
 from collections.abc import Iterable, Iterator
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from drtools import reporting
 from drtools.errors import InputError
@@ -211,7 +211,14 @@ def _are_equal(one: dict[str, Any], other: dict[str, Any]) -> bool:
         return False
 
 
-def merge(corpus: str, changes: Changes, stream: BinaryIO) -> dict[str, int]:
+class Written(Protocol):
+    """What a merge writes to."""
+
+    def write(self, line: bytes, /) -> int:
+        """Take a line."""
+
+
+def merge(corpus: str, changes: Changes, stream: Written) -> dict[str, int]:
     """Write a corpus with the changes made, and return the counts.
 
     The documents of the corpus keep their places, and their lines unless their content changes; new ones follow.

@@ -12,12 +12,19 @@ copied as they are. If no document changes, the output has the bytes of the old 
 A delivery with anything wrong in it is refused as a whole, and the tool ends. With --quarantine it is left out instead,
 a note names file, line and cause, and after the output is written the file is moved into that folder, with its reason
 beside it as NAME.reason.txt. With --strict nothing is written or moved in such a case.
+
+    drtools merge-deliveries --corpus corpus.jsonl arrivals/ --since yesterday.jsonl --renew -o new.jsonl
+
+--since counts what is new, changed, deleted or missing since an earlier corpus. A document is missing if the earlier
+corpus has it, the new one does not, and no delivery deletes it. If more than a tenth is missing, as when a share is not
+mounted, nothing is written or moved and the exit status is 3 (--allow-dropped).
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, BinaryIO
 
 from typer import Argument, Option
 
@@ -25,11 +32,38 @@ from drtools import reporting
 from drtools.cli.flags.common import Role
 from drtools.cli.flags.outputs import FileOutput
 from drtools.errors import AlreadyDone, InputError, param
+from drtools.formats.corpus_changes import Documents, Watched, check_missing, counts_since, line_of_changes
 from drtools.formats.deliveries import Changes, count_lines, files_of, keys_of_corpus, line_of_counts, merge
+from drtools.formats.dropped import ALLOW_DROPPED
 from drtools.formats.lines import reads_once
 from drtools.outputs.opening import open_file
 from drtools.outputs.quarantine import Refusal, check_quarantine, left_from, refusal_of, set_aside
 from drtools.units import counted
+
+
+@dataclass(frozen=True)
+class SinceFlags:
+    """What the new corpus is compared with."""
+
+    since: Annotated[
+        str | None,
+        Option(help="earlier corpus, JSONL: count what has changed since, and refuse if much is missing"),
+        Role.INPUT,
+    ] = None
+    allow_dropped: Annotated[
+        float | None,
+        Option(
+            min=0,
+            max=1,
+            help=f"with --since: largest share of documents that may be missing; default: {ALLOW_DROPPED:g}",
+        ),
+        Role.UNRECORDED,
+    ] = None
+
+    def check(self) -> None:
+        """Raise InputError for flags that do not go together."""
+        if self.allow_dropped is not None and not self.since:
+            raise InputError("--allow-dropped needs --since", remedy="pass --since too, or leave --allow-dropped out")
 
 
 def main(
@@ -43,8 +77,10 @@ def main(
         Option(help="folder to move bad deliveries into; default: the tool ends at a bad delivery"),
         Role.UNRECORDED,
     ] = None,
+    comparing: SinceFlags = SinceFlags(),
 ) -> None:
     """Write the corpus with the deliveries merged into it, and set bad ones aside."""
+    comparing.check()
     paths, unread = files_of(deliveries)
     _check_apart([corpus, file.output], paths)
     if quarantine is not None:
@@ -59,22 +95,19 @@ def main(
             )
             changes, lines = Changes(keys_of_corpus(corpus)), 0
             for path in paths:
-                try:
-                    changes.take(path)
-                except InputError as error:
-                    if reads_once(path):  # a pipe cannot be moved
-                        raise
-                    if quarantine is None:
-                        raise _with_advice(error) from None
-                    refused.append(refusal_of(Path(path), error))
+                refusal = _take(changes, path, quarantine)
+                if refusal:
+                    refused.append(refusal)
                     lines += count_lines(path)
-                    reporting.notice(1, f"{error.message}; the delivery is refused as a whole")
-            counts = merge(corpus, changes, work.stream)
+            counts, changed = _merge(corpus, changes, work.stream, comparing)
             counts |= {"refused_files": len(refused), "refused_documents": lines}
             reporting.say(line_of_counts(counts))
+            if comparing.since:
+                reporting.say(line_of_changes(comparing.since, changed))
             if not (counts["new"] or counts["changed"] or counts["deleted"]):
                 reporting.say(f"no document changed: the content is that of {corpus}")
-            work.finish(kind="corpus", counts=counts, refused=[refusal.record() for refusal in refused])
+            facts = {"since": changed} if changed else {}
+            work.finish(kind="corpus", counts=counts, **facts, refused=[refusal.record() for refusal in refused])
     except AlreadyDone:
         refused = left_from(Path(file.output), [Path(path) for path in paths if not reads_once(path)])
         if refused and quarantine is None:
@@ -85,6 +118,37 @@ def main(
         raise
     reporting.check_strict()  # standard output has no finish that checks it
     _move(quarantine, refused)
+
+
+def _take(changes: Changes, path: str, quarantine: str | None) -> Refusal | None:
+    """Take in a delivery; return why it is refused, or raise InputError if it cannot be set aside."""
+    try:
+        changes.take(path)
+    except InputError as error:
+        if reads_once(path):  # a pipe cannot be moved
+            raise
+        if quarantine is None:
+            raise _with_advice(error) from None
+        reporting.notice(1, f"{error.message}; the delivery is refused as a whole")
+        return refusal_of(Path(path), error)
+    return None
+
+
+def _merge(
+    corpus: str, changes: Changes, stream: BinaryIO, comparing: SinceFlags
+) -> tuple[dict[str, int], dict[str, int]]:
+    """Write the new corpus; return the counts of the merge, and those of what has changed since an earlier corpus."""
+    if not comparing.since:
+        return merge(corpus, changes, stream), {}
+    id_key = changes.keys.id if changes.keys else None
+    earlier, watched = Documents.of(comparing.since, id_key), Watched(stream, "the new corpus", id_key)
+    counts = merge(corpus, changes, watched)
+    deletions = (document for document, delivered in changes.of.items() if delivered.line is None)
+    changed, missing = counts_since(earlier, watched.documents, deletions)
+    check_missing(
+        earlier, changed, missing, ALLOW_DROPPED if comparing.allow_dropped is None else comparing.allow_dropped
+    )
+    return counts, changed
 
 
 def _check_apart(others: list[str], paths: list[str]) -> None:

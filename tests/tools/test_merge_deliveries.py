@@ -404,3 +404,44 @@ def test_standard_output_and_show(site, drtools):
     merged(drtools, "--quarantine", "bad")
     shown = drtools("show", "new.jsonl")
     assert shown.status == 0 and "text 0" in shown.out and "merge-deliveries" in shown.out
+
+
+def test_what_has_changed_since_an_earlier_corpus(site, drtools):
+    arrive("1.jsonl", {"_id": "n1", "text": "1"}, {"_id": "n2", "text": "2"}, {"_id": "d1", "text": "other"})
+    merged(drtools)
+    Path("new.jsonl").rename("earlier.jsonl")
+    arrive("2.jsonl", {"_id": "n1", "text": "1, changed"}, {"_id": "n3", "text": "3"}, {"_id": "d2", **DELETED})
+    outcome = merged(drtools, "--since", "earlier.jsonl")
+    assert "since earlier.jsonl: 1 new, 1 changed, 1 deleted, 0 missing\n" in outcome.err
+    then, now = texts("earlier.jsonl"), texts()
+    assert manifest.read("new.jsonl")["since"] == {
+        "new": len(now.keys() - then.keys()),
+        "changed": sum(now[each] != then[each] for each in now.keys() & then.keys()),
+        "deleted": len(then.keys() - now.keys()),
+        "missing": 0,
+    }
+    Path("earlier.jsonl").write_bytes(
+        codecs.BOM_UTF8 + b"\n".join(Path("new.jsonl").read_bytes().splitlines()) + b"\n\n"
+    )
+    outcome = merged(drtools, "--since", "earlier.jsonl", "--renew")
+    assert "since earlier.jsonl: 0 new, 0 changed, 0 deleted, 0 missing\n" in outcome.err, "the same documents"
+
+
+def test_a_corpus_that_misses_documents_is_refused(site, drtools):
+    arrive("1.jsonl", *({"_id": f"n{n}", "text": f"text {n}"} for n in range(4)))
+    merged(drtools)
+    Path("new.jsonl").rename("earlier.jsonl")
+    Path("in/1.jsonl").unlink()
+    arrive("2.jsonl", {"_id": "d2", **DELETED}, {"_id": "n3", **DELETED})
+    Path("in/3.jsonl").write_bytes(b"{")
+    outcome = merged(drtools, "--since", "earlier.jsonl", "--quarantine", "bad", status=3)
+    assert (
+        "earlier.jsonl: 3 of its 10 documents are missing now (for instance 'n0'), and no delivery deletes them; a "
+        "share of at most 0.1 may be missing, so nothing was written; deliver them again, or pass --allow-dropped 0.3 "
+        "if this is meant\n" in outcome.err
+    )
+    assert not Path("new.jsonl").exists() and Path("in/3.jsonl").exists() and not list(site.glob("*.partial"))
+    outcome = merged(drtools, "--since", "earlier.jsonl", "--quarantine", "bad", "--allow-dropped", "0.3")
+    assert "note: earlier.jsonl: 3 of its 10 documents are missing now" in outcome.err and Path("bad/3.jsonl").exists()
+    assert manifest.read("new.jsonl")["since"] == {"new": 0, "changed": 0, "deleted": 2, "missing": 3}
+    assert "--allow-dropped needs --since" in merged(drtools, "--allow-dropped", "0.3", status=2).err
