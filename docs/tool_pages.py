@@ -67,8 +67,18 @@ def tool_page(name: str, reads: str, writes: str) -> str:
 
 
 def examples(name: str, commands: list[str]) -> list[str]:
-    """Return the parts of a page with a tool's commands."""
-    return ["```sh\n" + "\n".join(commands) + "\n```"]
+    """Return the parts of a page with a tool's commands, what one of them prints, and a picture that it makes.
+
+    docs/outputs has these as a test has recorded them, on a small collection of made-up texts and untrained models.
+    """
+    parts = ["```sh\n" + "\n".join(commands) + "\n```"]
+    output, picture = (ROOT / "docs" / "outputs" / f"{name}.{kind}" for kind in ("txt", "png"))
+    if output.exists():
+        printed = output.read_text(encoding="utf-8").rstrip()
+        parts += ["On a toy collection, one of them prints:", f"```console\n{printed}\n```"]
+    if picture.exists():
+        parts.append(f"![A picture that {name} makes](../outputs/{picture.name})")
+    return parts
 
 
 def prose(paragraph: str, name: str) -> str:

@@ -1,11 +1,16 @@
 """--help and the list of tools: what they say first, that they fit a screen, that their examples run as they are."""
 
+import os
 import re
 import resource
+import shlex
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+from conftest import Outcome
 from documented import SHORTER, check, run_line, stages, toy_world, words_for_drtools
 
 from drtools.cli.commands import command, tool_module
@@ -41,6 +46,12 @@ def test_the_list_begins_with_three_commands(capsys):
     assert len(BEGIN) == 3 and [line.strip().split("  ")[0] for line in lines[3:6]] == [*BEGIN]
     for line in BEGIN:
         check(words_for_drtools(stages(line)[0][0]))
+
+
+def test_the_table_of_the_readme_has_the_order_of_the_groups():
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    rows = re.findall(r"(?m)^\| `([a-z-]+)` \|", readme[readme.index("| tool | reads |") :])
+    assert rows == [name for names in GROUPS.values() for name in names]
 
 
 def test_a_tool_without_a_group_comes_last():
@@ -139,14 +150,41 @@ def test_help_takes_little_time(environment):
     assert min(seconds) < 1.5 * SECONDS, seconds  # tests share the machine
 
 
+OUTPUTS = Path(__file__).parents[2] / "docs" / "outputs"
+OF_THE_MACHINE = ("doctor", "cache", "completion")  # what they print names folders and versions, or is a program
+LONGEST_OUTPUT = 4000  # characters of data that a page has room for
 GATED = {"eval": (0, 3)}  # a gate or a floor of an example may refuse a toy's runs
 
 
+def masked(text: str) -> list[str]:
+    """Return the lines of an output without numbers, and without what follows from numbers of untrained models."""
+    lines = [line for line in text.splitlines() if "better than the start" not in line]
+    plain = [line.replace("(best so far)", "").replace("*", "") for line in lines]
+    return [" ".join(re.sub(r"-?[\d.,]+( (s|min|h|B|kB|MB|GB)\b)*( #)*", "#", line).split()) for line in plain]
+
+
+def as_shown(words: tuple, outcome: Outcome) -> str:
+    """Return a command and what it prints, data before messages, as a page shows them."""
+    return f"$ drtools {shlex.join(map(str, words))}\n{outcome.out}{outcome.err}"
+
+
 @pytest.mark.slow
-def test_the_examples_of_all_tools_run_in_one_world(tmp_path, drtools, monkeypatch):
-    """Each is run as soon as what it reads is there: they name one another's outputs."""
+def test_the_examples_of_all_tools_run_in_one_world(tmp_path, drtools, monkeypatch, capsysbinary):
+    """Each is run as soon as what it reads is there: they name one another's outputs.
+
+    The pages of the tools show what one example of each prints. DRTOOLS_WRITE_OUTPUTS=1 writes that anew.
+    """
     toy_world(tmp_path)
+    capsysbinary.readouterr()
     monkeypatch.chdir(tmp_path)
+    printed: dict[str, dict[int, tuple[bool, str]]] = {}
+    latest = []
+
+    def run(*words: object, stdin: bytes = b"") -> Outcome:
+        outcome = drtools(*words, stdin=stdin)
+        latest.append((words, outcome))
+        return outcome
+
     waiting = [(name, line) for names in grouped(tool_names()).values() for name in names for line in examples_of(name)]
     waiting = list(dict.fromkeys((name, line) for name, line in waiting))
     assert len(waiting) > 60
@@ -154,8 +192,31 @@ def test_the_examples_of_all_tools_run_in_one_world(tmp_path, drtools, monkeypat
         failed = []
         for name, line in waiting:
             try:
-                run_line(line, drtools, SHORTER, GATED.get(name, (0,)))
+                run_line(line, run, SHORTER, GATED.get(name, (0,)))
+                words, outcome = latest[-1]
+                if words[0] == name and len(outcome.out) < LONGEST_OUTPUT:
+                    place = examples_of(name).index(line)
+                    printed.setdefault(name, {})[place] = (not outcome.out, as_shown(words, outcome))
             except AssertionError as error:
                 failed.append((name, line, str(error)))
         assert len(failed) < len(waiting), "\n".join(map(str, failed))
         waiting = [(name, line) for name, line, _ in failed]
+    # the first example that prints data, else the first
+    kept = {
+        name: min((is_empty, place, text) for place, (is_empty, text) in found.items())[2]
+        for name, found in printed.items()
+        if name not in OF_THE_MACHINE
+    }
+    assert not any(str(tmp_path) in text for text in kept.values())
+    if os.environ.get("DRTOOLS_WRITE_OUTPUTS") == "1":
+        for name, text in kept.items():
+            (OUTPUTS / f"{name}.txt").write_text(text, encoding="utf-8")
+        shutil.copy(sorted(Path("errors").glob("*.png"))[0], OUTPUTS / "analyze.png")
+    stored = {path.stem: path.read_text(encoding="utf-8") for path in OUTPUTS.glob("*.txt")}
+    assert len(stored) > 20 and set(stored) <= set(kept)
+    for name, text in stored.items():
+        if name == "search":  # hits of an untrained model, which other processors rank otherwise
+            assert text.count("\n") == kept[name].count("\n") > 10
+        else:
+            assert [line for line in masked(text) if line not in masked(kept[name])] == [], name
+    assert [*Path("errors").glob("*.png")]
