@@ -24,7 +24,7 @@ from typer import Argument, Option
 from drtools import units
 from drtools.cli.flags.common import Role
 from drtools.cli.show.kinds import MODELS, artefact_kind
-from drtools.cli.show.lineage import lineage_lines, made_by, manifest_of
+from drtools.cli.show.lineage import ancestors, lineage_lines, made_by, manifest_of
 from drtools.cli.terminal import terminal_width, wrapped
 from drtools.formats.lines import local, shown
 from drtools.outputs import manifest
@@ -71,8 +71,11 @@ def main(
     for line in content(pinned_path, kind, corpus, queries, query, count, depth):
         say(line)
     arguments = record.get("request", {}).get("arguments", {})
+    unused = unused_settings(path, arguments)
     said = {
-        name: value for name, value in arguments.items() if value not in (None, False, [], "") and not is_input(value)
+        name: value
+        for name, value in arguments.items()
+        if value not in (None, False, [], "") and not is_input(value) and name not in unused
     }
     if said:
         say("with " + ", ".join(f"{name.replace('_', '-')} {shlex.quote(str(value))}" for name, value in said.items()))
@@ -92,6 +95,14 @@ def described(path: Path) -> Path:
     return (
         path.with_name(path.name.removesuffix(f".{manifest.NAME}")) if path.name.endswith(f".{manifest.NAME}") else path
     )
+
+
+def unused_settings(path: Path, arguments: dict[str, object]) -> set[str]:
+    """Return the settings of BM25 and RM3 that a search recorded and did not use."""
+    unused = set() if arguments.get("rm3") else {"rm3_terms", "rm3_documents", "rm3_original_weight"}
+    indexes = (each.place for each in ancestors(path, ("index",)) if each.depth == 1 and each.place)
+    is_faiss = any((manifest_of(index) or {}).get("kind") == "faiss" for index in indexes)
+    return unused | ({"k1", "b"} if is_faiss or arguments.get("vectors") or arguments.get("rerank") else set())
 
 
 def is_input(value: object) -> bool:

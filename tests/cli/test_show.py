@@ -51,6 +51,21 @@ def test_the_tree_leads_back_to_the_corpus_from_anywhere(made, drtools, monkeypa
     )
 
 
+def test_settings_of_bm25_are_those_of_runs_that_used_them(made, drtools, monkeypatch):
+    assert drtools("search", *"--vectors vectors --queries queries.jsonl --depth 4 -o b.run".split()).status == 0
+    bm25 = {"index": {"path": "lexical", "fingerprint": "x"}, "k1": 0.9, "b": 0.4, "rm3": False, "rm3_terms": 10}
+    record = json.loads(Path("b.run.manifest.json").read_text())
+    record["request"]["arguments"] = bm25
+    shutil.copy("b.run", "c.run")
+    Path("c.run.manifest.json").write_text(json.dumps(record))
+    monkeypatch.chdir("/")
+    assert "computed in float32" in drtools("show", made.folder / "vectors").out
+    for name, shown in (("a", False), ("b", False), ("c", True)):
+        out = drtools("show", made.folder / f"{name}.run").out
+        assert ("k1 0.9, b 0.4" in out) == shown and "rm3" not in out, out
+        assert shown or "depth 4" in out
+
+
 def test_examples_with_their_texts_and_scores(made, drtools):
     example = next(
         json.loads(line)

@@ -26,6 +26,10 @@ from drtools.outputs.records import WHOLE, list_of, map_of, object_of, parse_jso
 from drtools.outputs.versions import current_version, versions_of
 
 DAMAGED_WEIGHTS = "it was cut short or damaged, fetch or make it again"
+PRECISIONS = {
+    "bf16": "bfloat16 (sentence-transformers' vectors are those of float32, --precision fp32)",
+    "fp32": "float32",
+}
 SAMPLE = 1000  # rows whose lengths are measured
 
 
@@ -52,7 +56,9 @@ def vector_lines(path: Path, texts: TextsBehind, count: int) -> Iterator[str]:
         f"{units.counted(len(opened.array), 'vector')} of {opened.array.shape[1]} dimensions, "
         f"{opened.array.dtype}, of {opened.manifest['side']} texts"
     )
-    yield f"by {maker_of(opened.manifest)}, cut at {opened.manifest.get('max_tokens')} tokens"
+    precision = opened.manifest.get("precision")
+    computed = f", computed in {PRECISIONS.get(precision, precision)}" if precision else ""
+    yield f"by {maker_of(opened.manifest)}, cut at {opened.manifest.get('max_tokens')} tokens{computed}"
     lengths = np.array([np.linalg.norm(np.asarray(opened.array[row : row + 1], np.float32)) for row in rows])
     if len(rows):
         yield (
@@ -168,7 +174,7 @@ def _training(record: dict[str, Any]) -> Iterator[str]:
         yield (
             f"trained for {units.counted(record['steps'], 'step')} in "
             f"{units.seconds_as_words(record.get('training_seconds', 0))} "
-            f"({record.get('precision')}, {record.get('processes', 1)} processes), from "
+            f"({record.get('precision')}, {units.counted(record.get('processes', 1), 'process', 'processes')}), from "
             f"{record.get('base') or record.get('body')}"
         )
     if record.get("best"):
