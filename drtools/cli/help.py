@@ -173,7 +173,7 @@ def names_of(flag: Flag) -> str:
 def value_of(flag: Flag) -> str:
     """Return what stands for a flag's value."""
     if flag.choices:
-        return "|".join(flag.choices)
+        return flag.metavar or "|".join(flag.choices)
     if flag.kind is not str:
         return "N" if flag.kind is int else "X"
     return "OUT" if flag.parameter == "output" else "MODEL" if flag.is_model else "PATH" if flag.is_input else "TEXT"

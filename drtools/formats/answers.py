@@ -46,9 +46,12 @@ def read_answers(path: str | Path) -> dict[str, list[str]]:
 
 def _of_columns(line: str) -> object:
     columns = line.split("\t")
+    return listed_answers(unquoted(columns[1])) if len(columns) == 2 else None  # csv quotes a column with quotes in it
+
+
+def listed_answers(text: str) -> object:
+    """Return the value of a list of answers as Python writes it; None if it is none."""
     try:
-        return (
-            ast.literal_eval(unquoted(columns[1])) if len(columns) == 2 else None
-        )  # csv quotes a column that has quotes in it
+        return ast.literal_eval(text)
     except (ValueError, SyntaxError, MemoryError, RecursionError):
         return None

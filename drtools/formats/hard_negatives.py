@@ -9,7 +9,7 @@ from __future__ import annotations
 import gzip
 import pickle
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import zip_longest
 from pathlib import Path
 
@@ -48,22 +48,30 @@ def _kind(value: object) -> str:
 
 
 def read_hard_negatives(
-    path: str | Path, scores: Scores | None = None, scored_by: str | None = None
+    path: str | Path,
+    scores: Scores | None = None,
+    scored_by: str | None = None,
+    systems: Sequence[str] | None = None,
+    per_system: int | None = None,
 ) -> Iterator[Example]:
     """Yield one example per line: the positives, and the other documents found by any system, rank by rank.
 
-    With scores each document has its own, None where there is none.
+    With scores each document has its own, None where there is none. `systems` are those whose negatives are taken, of
+    each the first `per_system`; by default all of all.
     """
+    seen: set[str] = set()
     for number, record in read_json_lines(path):
         where = f"{shown(path)}:{number}"
-        systems = record.get("neg")
-        if "qid" not in record or not isinstance(record.get("pos"), list) or not isinstance(systems, dict):
+        held = record.get("neg")
+        if "qid" not in record or not isinstance(record.get("pos"), list) or not isinstance(held, dict):
             raise InputError(where=where, expected='{"qid", "pos": [pid], "neg": {system: [pid]}}')
-        if not all(isinstance(found, list) for found in systems.values()):
+        if not all(isinstance(found, list) for found in held.values()):
             raise InputError("neg holds something that is not a list of document ids", where=where)
+        seen |= held.keys()
         query_id = checked_id(record["qid"], path, number)
         positives = [checked_id(document, path, number) for document in record["pos"]]
-        ranked = (document for rank in zip_longest(*systems.values()) for document in rank if document is not None)
+        chosen = [found[:per_system] for system, found in held.items() if systems is None or system in systems]
+        ranked = (document for rank in zip_longest(*chosen) for document in rank if document is not None)
         negatives = [checked_id(document, path, number) for document in ranked]
         relevant = {*positives}
         example = Example(query_id, positives, [each for each in dict.fromkeys(negatives) if each not in relevant])
@@ -73,6 +81,13 @@ def read_hard_negatives(
             example.negative_scores = [known.get(document) for document in example.negatives]
             example.scored_by = scored_by
         yield example
+    unknown = [system for system in systems or () if system not in seen]
+    if unknown:
+        raise InputError(
+            f"no query has negatives of {', '.join(unknown)}",
+            where=shown(path),
+            expected=f"some of {', '.join(sorted(seen))}",
+        )
 
 
 def _scores_of(scores: Scores, query_id: str) -> dict[str, float]:

@@ -30,7 +30,7 @@ def _latin(text: str, encoding: str) -> bytes:
     return text.encode("latin1")
 
 
-def load(stream: IO[bytes]) -> Any:
+def load(stream: IO[bytes] | io.BufferedIOBase) -> Any:
     """Read plain values from a stream, like `pickle.load`."""
     return PlainUnpickler(stream).load()
 

@@ -15,10 +15,12 @@ from drtools.formats.json_array import read_records
 from drtools.formats.json_lines import json_line
 from drtools.formats.lines import shown
 from drtools.formats.toolkit_rows import Easy, Joined, layout_of, rows_of
+from drtools.formats.toolkit_triples import read_triples
 from drtools.formats.toolkit_tuples import check_rows, plan
 from drtools.formats.toolkits import FORMATS, IDS_OF_OURS, Row
 from drtools.units import counted
 
+TRIPLES = "triples"
 TUPLES = "sentence-transformers"  # the format that is written as n-tuples
 
 
@@ -31,8 +33,8 @@ def read_training_file(source: str, name: str, folder: Path, easy_negatives: Eas
         reporting.progress(f"reading {shown(source)}", None, "records") as progress,
     ):
         joined = Joined(source, documents, queries, easy=easy_negatives or "drop")
-        for number, record in read_records(source):
-            joined.add(number, FORMATS[name].read(record, source, number))
+        for number, row in _rows_of(source, name):
+            joined.add(number, row)
             progress.advance()
     if not joined.by_query:
         raise InputError("no records", where=shown(source), expected=f"training data of {name}")
@@ -44,6 +46,14 @@ def read_training_file(source: str, name: str, folder: Path, easy_negatives: Eas
         (folder / "retitled").replace(corpus)
     _tell_oddities(joined.counts, len(joined.queries), easy_negatives)
     return joined
+
+
+def _rows_of(source: str, name: str) -> Iterator[tuple[int, Row]]:
+    if name == TRIPLES:
+        yield from read_triples(source)
+        return
+    for number, record in read_records(source):
+        yield number, FORMATS[name].read(record, source, number)
 
 
 def _tell_oddities(counts: Counter[str], queries: int, easy_negatives: str | None) -> None:

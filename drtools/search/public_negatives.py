@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 from drtools import reporting
@@ -15,17 +16,24 @@ from drtools.outputs.specs import OutputSpec
 from drtools.units import counted
 
 
-def write_public_negatives(folder: OutputSpec, source: str, scores: str | None) -> None:
+def write_public_negatives(
+    folder: OutputSpec,
+    source: str,
+    scores: str | None,
+    systems: Sequence[str] | None = None,
+    per_system: int | None = None,
+) -> None:
     """Write a folder with the examples of the public file, with a teacher's scores if `scores` is given.
 
-    The texts are those of MS MARCO's collection.
+    The texts are those of MS MARCO's collection. Negatives are those of the `systems` alone, if any are named, and
+    of each the first `per_system`.
     """
     with open_folder(folder) as work:
         known = read_scores(scores) if scores else None
         teacher = f"{Path(scores).name.split('.')[0]}@{file_fingerprint(Path(scores))}" if scores else None
         counts: Counter[str] = Counter()
         with open(work.path / "examples.jsonl", "wb") as stream:
-            for example in read_hard_negatives(source, known, teacher):
+            for example in read_hard_negatives(source, known, teacher, systems, per_system):
                 counts["queries"] += 1
                 counts["negatives"] += len(example.negatives)
                 counts["without positives"] += not example.positives

@@ -49,7 +49,7 @@ def main(
         Argument(metavar="[SOURCE]", help="files, folders, names of ir_datasets, hf:OWNER/NAME"),
         Role.SOURCE,
     ] = None,
-    corpus: Annotated[Files, Option(help="file of documents; may be repeated"), Role.INPUT] = None,
+    corpus: Annotated[Files, Option(help="corpus: file of documents; may be repeated"), Role.INPUT] = None,
     queries: Annotated[Files, Option(help="file of queries or topics; may be repeated"), Role.INPUT] = None,
     qrels: Annotated[Files, Option(help="file of judgements; may be repeated"), Role.INPUT] = None,
     split: Annotated[

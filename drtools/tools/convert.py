@@ -13,21 +13,25 @@ anything is written. Data that a format cannot hold is counted and reported.
 `drtools convert --from msmarco-hard-negatives msmarco-hard-negatives.jsonl.gz --scores scores.pkl.gz -o public` reads
 sentence-transformers' public file, and writes examples with MS MARCO's own ids and the scores of its cross-encoder.
 --vectors reads .npy, raw arrays (--columns), pickles of Tevatron and DPR, Pyserini's FAISS folders and parquet. Reading
-a pickle never runs code.
+a pickle never runs code. `--from triples` reads texts (MS MARCO's, RocketQA's); drhard (hard.json with --qrels), simlm,
+colbert and msmarco-id-triples give examples with ids; questions (DPR's qa.csv, NQ-open, PAQ, EntityQuestions) gives
+queries and answers; msmarco-run and dpr-output give run.trec.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from typer import Argument, Option
 
 from drtools import reporting, units
 from drtools.cli.flags.common import Role
+from drtools.cli.flags.foreign import FORMATS_OF_FLAGS, Foreign, ForeignFlags
 from drtools.cli.flags.outputs import FileOutput
 from drtools.errors import InputError
+from drtools.formats.foreign_folder import EXAMPLES, QUESTIONS, RUNS, write_foreign_folder
 from drtools.formats.toolkit_files import TUPLES, TupleOptions, Writer, read_training_file
 from drtools.outputs.opening import open_file, open_folder
 from drtools.outputs.request import add_change
@@ -44,7 +48,7 @@ MODES = {  # the flag that says what to do: what it needs, what it may have besi
             *("--dtype", "--side"),
         ),
     ),
-    "--from": (("FILE",), ("--scores", "--easy-negatives")),
+    "--from": (("FILE",), ("--scores", "--easy-negatives", *ForeignFlags().by_flag())),
     "--to": (
         ("--examples", "--corpus", "--queries"),
         ("--title-separator", "--negatives", "--rows-per-query", "--max-rows", "--without-negatives", "--dry-run"),
@@ -57,6 +61,7 @@ ONLY_FOR = {  # flags that go with some formats alone
     "--dry-run": ("sentence-transformers",),
     "--without-negatives": ("tevatron", "flagembedding"),
     "--easy-negatives": ("dpr",),
+    **FORMATS_OF_FLAGS,
 }
 TO_TUPLES = "With --to sentence-transformers"
 # What this version makes in another way than 0.1.0 did, by the same command
@@ -78,8 +83,13 @@ class ConvertFlags:
         Role.INPUT,
     ] = None
     from_format: Annotated[
-        Literal[Format, "msmarco-hard-negatives"] | None,
-        Option("--from", help="read FILE in this format, and write a folder"),
+        Literal[Format, Foreign, "msmarco-hard-negatives"] | None,
+        Option(
+            "--from",
+            metavar="FORMAT",
+            help="read FILE in this format, and write a folder: "
+            + ", ".join((*get_args(Format), *get_args(Foreign), PUBLIC)),
+        ),
     ] = None
     to_format: Annotated[Format | None, Option("--to", help="write --examples in this format")] = None
     scores: Annotated[
@@ -225,15 +235,15 @@ class ConvertFlags:
         }
 
 
-def main(file: FileOutput, flags: ConvertFlags) -> None:
+def main(file: FileOutput, flags: ConvertFlags, foreign: ForeignFlags) -> None:
     """Do one of the three conversions, depending on the flag that was given."""
-    mode = checked_mode(flags.by_flag())
+    mode = checked_mode(flags.by_flag() | foreign.by_flag())
     if mode != "--to" and file.output == "-":
         raise InputError(f"{mode} writes a folder and cannot write to standard output", remedy="use -o FOLDER")
     if mode == "--vectors":
         adopt_vectors(file, flags)
     elif mode == "--from":
-        read_foreign(file, flags)
+        read_foreign(file, flags, foreign)
     else:
         write_foreign(file, flags)
 
@@ -287,15 +297,19 @@ def adopt_vectors(file: FileOutput, flags: ConvertFlags) -> None:
     reporting.say(f"{file.output}: {units.counted(made.count, 'vector')} of {made.dimension} dimensions")
 
 
-def read_foreign(file: FileOutput, flags: ConvertFlags) -> None:
+def read_foreign(file: FileOutput, flags: ConvertFlags, foreign: ForeignFlags) -> None:
     """Write a folder with the corpus, the queries and the examples of another toolkit's training file."""
     source, name = flags.source, flags.from_format
     assert source is not None and name is not None, "checked_mode asks for them"
     if name == PUBLIC:
-        return write_public_negatives(file, source, flags.scores)
+        return write_public_negatives(file, source, flags.scores, foreign.systems, foreign.per_system)
     if flags.scores:
         raise InputError(f"--scores is only for --from {PUBLIC}", remedy="leave it out")
 
+    if name in (*EXAMPLES, QUESTIONS, *RUNS):
+        with open_folder(file) as work:
+            reporting.say(f"{file.output}: {write_foreign_folder(work, source, name, foreign.spec())}")
+        return
     if name in CHANGES_OF_FROM:
         add_change(file.request, CHANGES_OF_FROM[name])
     with open_folder(file) as work:
