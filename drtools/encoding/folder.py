@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from drtools import reporting
+from drtools.encoding.costs import say_opening
 from drtools.encoding.loop import encode_tokens
 from drtools.encoding.pieces import PieceEncoding
 from drtools.encoding.specs import VectorsSpec
@@ -222,6 +223,8 @@ def encode_folder(
     if texts.side == "document":
         loader.check_title_separator(encoder, spec.title_separator)
     pieces = piece_encoding_of(encoder, spec)
+    if not state:
+        say_opening(encoder, texts, 2 if spec.dtype == "float16" else 4)
     if pieces:
         pieces.write_to(work.path, len(texts), *((state.done, state.pieces) if state else ()))
     made = manifest_of(encoder, texts, model, computing, spec, pieces)

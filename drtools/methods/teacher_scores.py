@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from drtools import reporting
@@ -38,6 +39,9 @@ if TYPE_CHECKING:
     from drtools.models.specs import ComputeSpec, PieceSizes
     from drtools.outputs.work import Work
     from drtools.teachers.scoring import Teacher
+
+
+SAMPLED_PAIRS = 96  # [ours] three batches of a processor at 128 tokens
 
 
 @dataclass(kw_only=True)
@@ -122,6 +126,7 @@ def score(work: Work, settings: ScoringSettings, *, sizes: PieceSizes, compute: 
         trust_remote_code=settings.trust_remote_code,
     )
     examples = settings.examples or settings.given
+    say_scoring_costs(work, settings, teacher, texts, cutter)
     if examples:
         counts = score_examples(teacher, examples, texts, cutter, lacking, window, work)
     else:
@@ -137,6 +142,31 @@ def score(work: Work, settings: ScoringSettings, *, sizes: PieceSizes, compute: 
         precision=computing.precision,
         counts=dict(counts),
     )
+
+
+def say_scoring_costs(
+    work: Work, settings: ScoringSettings, teacher: Teacher, texts: ScoredTexts, cutter: Cutter | None
+) -> None:
+    """Report what scoring costs, from the first pairs; in a dry run score these without the cache, and end."""
+    from drtools.methods.adam.dark import dark_asked
+    from drtools.teachers.costs import say_costs_of_pairs
+
+    path = settings.examples or settings.given
+    if path:
+        contributors: list[Contributor] = [partial(dark_asked, teacher=teacher), *([cutter.asked] if cutter else [])]
+        numbers = [len(each.positives) + len(each.negatives) + len(each.dark or ()) for each in read_examples(path)]
+        windows = example_windows(read_examples(path), texts, contributors, SAMPLED_PAIRS)
+        pairs, limits, things = next(windows, ([], [], []))
+        done = sum(numbers[: len(things)])
+        size = Path(path).stat().st_size if Path(path).is_file() else None
+    else:
+        assert settings.run is not None, "one of the two is given"
+        run = read_run(settings.run)
+        numbers = [min(settings.depth, len(hits)) for hits in run.values()]
+        pairs, limits, found = next(run_windows(run, settings.depth, texts, SAMPLED_PAIRS), ([], [], []))
+        done, size = sum(numbers[: len(found)]), None
+    total = round(len(pairs) * sum(numbers) / done) if done else 0  # pieces are known of the first examples alone
+    say_costs_of_pairs(teacher, pairs, limits, total, size, work.dry_run)
 
 
 def open_cutter(settings: ScoringSettings, sizes: PieceSizes) -> Cutter | None:

@@ -31,6 +31,7 @@ def _open_nothing(output: OutputSpec) -> Iterator[FileWork]:
         raise InputError("several processes were started", where=param("dry_run"), remedy="run it in one process")
     with TemporaryDirectory(prefix="drtools-") as folder, suppress(DryRunDone):
         work = FileWork(Path(folder) / "output", output.request)
+        work.dry_run = True
         work.path.mkdir()
         work.working.mkdir()
         with open(work.path / DATA, "wb") as work.stream:

@@ -43,6 +43,7 @@ class Work:
         self.started = time.time()
         self.seconds_before = 0.0  # of earlier processes, up to what they last saved
         self.done = False
+        self.dry_run = False  # whether only the costs are reported
 
     def seconds(self) -> float:
         """Return how long the work has taken so far, including earlier processes."""

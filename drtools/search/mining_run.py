@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from drtools import reporting
-from drtools.errors import InputError, param
+from drtools.costs import Costs, peak_bytes, say_costs
+from drtools.errors import DryRunDone, InputError, param
 from drtools.formats.copies import copies_by_digest, copies_by_id
 from drtools.formats.corpus_store import open_store
 from drtools.formats.examples import Example
@@ -33,6 +35,8 @@ if TYPE_CHECKING:
     from drtools.formats.corpus_store import CorpusStore
     from drtools.outputs.work import Work
 
+SAMPLED_QUERIES = 32  # of a batch of a dry run
+Queries = Sequence[tuple[str, str]]
 QUERIES_A_SAVE = QUERIES_A_BLOCK  # sources count cut and empty queries by block; saving within one would count twice
 Searched = LuceneSource | DenseSource | RunSource
 InputBehind = Callable[[str, Literal["corpus", "vectors"]], str | None]
@@ -216,6 +220,28 @@ def mine(
                 state = MiningState(done=done + progress.done - progress.begin.done, counts=dict(counts + source.noted))
                 state.save(work)
     return counts + source.noted
+
+
+def say_mining_costs(
+    work: Work, source: Searched | RandomSource, queries: Sequence[tuple[str, str]], take: Callable[[Queries], object]
+) -> None:
+    """Report what mining costs; in a dry run, `take` mines three batches of queries first, and DryRunDone is raised."""
+    say_costs(Costs(f"mining for {counted(len(queries), 'query', 'queries')}"))
+    if not work.dry_run:
+        return
+    assert work.stream is not None, "examples are a file"
+    parts = [queries[start : start + SAMPLED_QUERIES] for start in range(0, 3 * SAMPLED_QUERIES, SAMPLED_QUERIES)]
+    times = [time.monotonic()]
+    for part in parts:
+        take(part)
+        times.append(time.monotonic())
+    mined = sum(map(len, parts))
+    later = sum(map(len, parts[1:]))  # the first queries also open the index
+    each = (times[-1] - times[1]) / later if later else (times[-1] - times[0]) / max(1, mined)
+    disk = work.stream.tell() / max(1, mined) * len(queries)
+    seconds = times[1] - times[0] + each * max(0, len(queries) - len(parts[0]))
+    say_costs(Costs("", f"from {counted(mined, 'query', 'queries')}", peak_bytes(), disk, None, seconds))
+    raise DryRunDone
 
 
 def _example(

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal
@@ -27,7 +28,7 @@ from typing import Annotated, Literal
 from typer import Option
 
 from drtools import reporting
-from drtools.cli.flags.common import MinRel, Only, Queries, Role
+from drtools.cli.flags.common import DryRun, MinRel, Only, Queries, Role
 from drtools.cli.flags.compute import ComputeFlags
 from drtools.cli.flags.encoder import EncoderFlags
 from drtools.cli.flags.mining import MiningFlags, parse_by_rank
@@ -97,6 +98,7 @@ def main(
     encoder_flags: EncoderFlags,
     compute: ComputeFlags,
     flags: MineFlags,
+    dry_run: DryRun = False,
 ) -> None:
     """Mine negatives from a source of hits, and write examples."""
     mining.check()
@@ -106,13 +108,14 @@ def main(
     rules = replace(mining, ranks=f"1-{sys.maxsize}") if flags.random else mining  # random documents have no ranks
     if flags.qrels and not mining.keep_duplicates:
         add_change(file.request, NO_DUPLICATES)
-    with open_file(file) as work:
+    with open_file(file, dry_run) as work:
         from drtools.search.mining_run import (
             Searched,
             mine,
             open_mined_source,
             positives_of,
             random_source,
+            say_mining_costs,
             what_to_avoid,
         )
 
@@ -130,7 +133,12 @@ def main(
                 keep = mining.keep_duplicates
                 avoided = what_to_avoid(opened, positives, flags.qrels, keep, flags.corpus, input_behind)
         asked = [(query_id, text) for query_id, text in texts.items() if positives is None or query_id in positives]
-        counts = mine(work, source, asked, positives, rules, labels, avoided, FLAGS_OF_RULES)
+
+        def take(some: Sequence[tuple[str, str]]) -> Counter[str]:
+            return mine(work, source, some, positives, rules, labels, avoided, FLAGS_OF_RULES)
+
+        say_mining_costs(work, source, asked, take)
+        counts = take(asked)
         report(counts, mining, flags.by_rank, flags.random)
         work.finish(kind="examples", counts=dict(counts))
 

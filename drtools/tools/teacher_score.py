@@ -23,7 +23,7 @@ from typing import Annotated
 
 from typer import Argument, Option
 
-from drtools.cli.flags.common import Queries, Role, TitleSeparator
+from drtools.cli.flags.common import DryRun, Queries, Role, TitleSeparator
 from drtools.cli.flags.compute import ComputeFlags
 from drtools.cli.flags.encoder import PieceFlags
 from drtools.cli.flags.outputs import FileOutput
@@ -119,8 +119,9 @@ def main(
     compute: ComputeFlags,
     settings: ScoringFlags,
     sizes: PieceFlags = PieceFlags(),
+    dry_run: DryRun = False,
 ) -> None:
     """Write examples with scores, or a re-ranked run, to the output."""
     settings.check_pieces(sizes)
-    with open_file(file) as work:
+    with open_file(file, dry_run) as work:
         score(work, settings, sizes=sizes, compute=compute)
