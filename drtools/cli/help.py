@@ -20,8 +20,8 @@ LINES, COLUMNS, NARROWEST = 60, 100, 60
 LABEL = 30  # columns for a flag and its value; what is longer has a line of its own
 INPUT, OUTPUT, OWN = "Input", "Output", "Flags"
 SHARED = ("Encoder", "Training", "Dev evaluation", "Computing", "Messages")  # groups that many tools have
-HELP = Flag(("-h", "--help"), bool, (), False, "show the most important flags")
-HELP_ALL = Flag(("--help-all",), bool, (), False, "show every flag, and how the tool works")
+HELP = Flag(("-h", "--help"), bool, (), False, "show the most important flags", default=False)
+HELP_ALL = Flag(("--help-all",), bool, (), False, "show every flag, and how the tool works", default=False)
 
 
 class Section(NamedTuple):
@@ -161,7 +161,8 @@ def label_of(flag: Flag) -> str:
     """Return a flag's names with what stands for its value, or an argument's name."""
     if not flag.names:
         name = flag.metavar.strip("[]") or flag.parameter.upper()
-        return f"{name.removesuffix('S')} ..." if flag.many else name
+        one = f"{name[:-3]}Y" if name.endswith("IES") else name.removesuffix("S")
+        return f"{one} ..." if flag.many else name
     return names_of(flag) + (f" {value_of(flag)}" if flag.kind is not bool else "")
 
 

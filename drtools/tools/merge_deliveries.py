@@ -3,6 +3,8 @@ r"""Merge deliveries of new, changed and deleted documents into a corpus.
     drtools merge-deliveries --corpus corpus.jsonl.gz arrivals/monday.jsonl -o monday.jsonl.gz
     drtools merge-deliveries --corpus corpus.jsonl.gz arrivals --quarantine refused \
         -o today.jsonl.gz
+    drtools merge-deliveries --corpus corpus.jsonl.gz arrivals/monday.jsonl \
+        --since corpus.jsonl.gz -o since.jsonl.gz
 
 A delivery is a file of documents, or a folder whose .jsonl and .tsv files (may be .gz) are taken in the order of their
 names. A document whose id the corpus has replaces it in its place, a new one is added at the end, and
@@ -12,8 +14,6 @@ copied as they are. If no document changes, the output has the bytes of the old 
 A delivery with anything wrong in it is refused as a whole, and the tool ends. With --quarantine it is left out instead,
 a note names file, line and cause, and after the output is written the file is moved into that folder, with its reason
 beside it as NAME.reason.txt. With --strict nothing is written or moved in such a case.
-
-    drtools merge-deliveries --corpus corpus.jsonl arrivals/ --since yesterday.jsonl --renew -o new.jsonl
 
 --since counts what is new, changed, deleted or missing since an earlier corpus. A document is missing if the earlier
 corpus has it, the new one does not, and no delivery deletes it. If more than a tenth is missing, as when a share is not

@@ -112,6 +112,11 @@ def test_examples_parse(name):
             check(words_for_drtools(words))
 
 
+def test_names_in_help_are_words():
+    text = help_text("merge-deliveries", True, None)
+    assert "DELIVERY ..." in text.split("\n")[0] and "  -h, --help " in text
+
+
 def test_help_is_wanted_only_where_it_is_no_value():
     wanted = {
         ("--help",): "--help",
