@@ -107,7 +107,7 @@ def test_what_is_not_whole_is_refused_and_the_link_stays(two, drtools):
         ("b", "live"): "7 bytes were found, expected 3: it was changed or cut short after it was made; make it again",
         ("bare", "live"): "no manifest.json",
         ("joined", "live"): "--no-copy",
-        ("b.partial", "live"): "under way",
+        ("b.partial", "live"): "unfinished work",
         ("nowhere", "live"): "no such folder",
         ("a", "taken"): "expected a link or a new name",
     }.items():
