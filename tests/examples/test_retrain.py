@@ -304,7 +304,7 @@ def test_a_night_without_many_documents_is_refused(setting):
     assert setting.run("TRAINING=", "ARRIVALS=arrivals") == (0, "")
     (folder / "arrivals").rename(folder / "elsewhere")
     status, words = setting.run("TRAINING=", "ARRIVALS=arrivals")
-    assert status == 1 and "arrivals: no such folder; is its file system mounted?" in words
+    assert status == 1 and "status 1: arrivals: no such folder; is its file system mounted?" in words
     (folder / "arrivals").mkdir()
     status, words = setting.run("TRAINING=", "ARRIVALS=arrivals")
     assert status == 3 and "1 of its 60 documents are missing now (for instance 'new')" in words, (
