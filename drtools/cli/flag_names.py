@@ -22,6 +22,14 @@ def recorded_flag(name: str) -> str:
 
 
 def unusual_flags(flags: Iterable[Flag]) -> dict[str, str]:
-    """Return the flags of a tool that are not the default ones, such as `--batch-documents` for `batch_queries`."""
-    longest = {flag.parameter: flag.names[-1] for flag in flags if flag.names}
+    """Return the flags of a tool that are not the default ones, such as `--batch-documents` for `batch_queries`.
+
+    An argument, which has no flag, is named as in the usage line: `FILE`.
+    """
+    longest = {flag.parameter: flag.names[-1] if flag.names else argument_name(flag) for flag in flags}
     return {name: word for name, word in longest.items() if word != usual_flag(name)}
+
+
+def argument_name(flag: Flag) -> str:
+    """Return an argument's name in capitals, without the brackets of its usage."""
+    return (flag.metavar or flag.parameter.upper()).strip("[]. ")

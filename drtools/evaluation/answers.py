@@ -66,12 +66,12 @@ def check_measures(measures: Iterable[Measure], min_rel: int = 1) -> None:
     for measure in measures:
         if measure.k is None or measure.kind not in ANSWERED:
             raise InputError(
-                f"measure {measure.name} needs all relevant documents, and {param('answers')} only judges listed ones",
+                f"measure {measure.name} needs all relevant documents, and answers only judge listed ones",
                 expected="Success@k, RR@k or P@k",
             )
         if (measure.min_rel or 1) > 1:
             raise InputError(
-                f"measure {measure.name} with {param('answers')}: the highest grade is 1, for documents with an answer"
+                f"measure {measure.name} with answers: the highest grade is 1, for documents with an answer"
             )
     if min_rel > 1:
         raise InputError(

@@ -209,7 +209,7 @@ def test_answers_are_no_judgements_of_what_nobody_listed(asked, drtools):
     done = drtools("eval", asked / "a.run", "--answers", *answered, "--min-rel", 2)
     assert done.status == 2 and "--min-rel 2 with --answers" in done.err
     done = drtools("eval", asked / "a.run", "--answers", *answered, "--measures", "Success(rel=2)@5")
-    assert done.status == 2 and "Success(rel=2)@5 with --answers" in done.err
+    assert done.status == 2 and "Success(rel=2)@5 with answers" in done.err
     assert drtools("eval", asked / "a.run", "--answers", *answered, "--measures", "Success(rel=1)@5").status == 0
     done = drtools(
         "fuse",

@@ -94,7 +94,8 @@ def test_killed_it_ends_in_the_same_bytes(toy, encoded, drtools, program, enviro
     again = [*arguments, "--chunk", "7", "-o", str(tmp_path / "again")]
     code = (
         "import os, sys\nfrom drtools.outputs.work import Work\nsave, seen = Work.save, []\n"
-        "def counted(self, **state):\n    seen.append(1)\n    if len(seen) == 6: os._exit(9)\n    save(self, **state)\n"
+        "def counted(self, *spans, **state):\n    seen.append(1)\n    if len(seen) == 6: os._exit(9)\n"
+        "    save(self, *spans, **state)\n"
         "Work.save = counted\nimport drtools.cli.main\ndrtools.cli.main.main(sys.argv[1:])"
     )
     for status in (9, 0):

@@ -529,8 +529,8 @@ def test_an_encoding_goes_on_in_the_precision_that_it_was_begun_in(made, drtools
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": False})
     save, calls = Work.save, []
 
-    def stopping(self, **state):
-        save(self, **state)
+    def stopping(self, *spans, **state):
+        save(self, *spans, **state)
         calls.append(state)
         raise KeyboardInterrupt
 
