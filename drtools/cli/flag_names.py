@@ -1,6 +1,6 @@
 """Messages for the command line, in which parameters are shown as flags of the running tool."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 
 from drtools.cli.tool_flags import FORMER_NAMES, Flag
 from drtools.errors import names_in
@@ -21,13 +21,14 @@ def recorded_flag(name: str) -> str:
     return FORMER_NAMES.get(usual_flag(name), usual_flag(name))
 
 
-def unusual_flags(flags: Iterable[Flag]) -> dict[str, str]:
+def unusual_flags(flags: Collection[Flag]) -> dict[str, str]:
     """Return the flags of a tool that are not the default ones, such as `--batch-documents` for `batch_queries`.
 
     An argument, which has no flag, is named as in the usage line: `FILE`.
     """
-    longest = {flag.parameter: flag.names[-1] if flag.names else argument_name(flag) for flag in flags}
-    return {name: word for name, word in longest.items() if word != usual_flag(name)}
+    shown = {flag.parameter: flag.names[-1] if flag.names else argument_name(flag) for flag in flags}
+    opposite = {flag.parameter for flag in flags if usual_flag(flag.parameter) in flag.names}
+    return {name: word for name, word in shown.items() if word != usual_flag(name) and name not in opposite}
 
 
 def argument_name(flag: Flag) -> str:

@@ -26,7 +26,8 @@ def say_opening(encoder: Encoder | LexicalEncoder, texts: DocumentTexts | QueryT
     _, sample = texts.slice(0, SAMPLE)
     if sample:
         size = len(texts) * encoder.dimension * itemsize
+        count = units.counted(len(texts), texts.side, "queries" if texts.side == "query" else "documents")
         reporting.say(
-            f"{len(texts):,} {texts.side}s, {tokens_in_words(encoder.tokenize(sample, texts.side))} (from the first "
+            f"{count}, {tokens_in_words(encoder.tokenize(sample, texts.side))} (from the first "
             f"{len(sample)}); {units.bytes_as_words(size)} of vectors"
         )

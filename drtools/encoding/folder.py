@@ -223,11 +223,12 @@ def encode_folder(
     if texts.side == "document":
         loader.check_title_separator(encoder, spec.title_separator)
     pieces = piece_encoding_of(encoder, spec)
+    made = manifest_of(encoder, texts, model, computing, spec, pieces)
+    old = OldVectors(spec.update, made) if spec.update else None
     if not state:
         say_opening(encoder, texts, 2 if spec.dtype == "float16" else 4)
     if pieces:
         pieces.write_to(work.path, len(texts), *((state.done, state.pieces) if state else ()))
-    made = manifest_of(encoder, texts, model, computing, spec, pieces)
     counts = FolderEncoding(
         encoder,
         texts,
@@ -236,7 +237,7 @@ def encode_folder(
         spec.chunk or CHUNK[computing.kind] * len(computing.devices),
         work,
         pieces,
-        OldVectors(spec.update, made) if spec.update else None,
+        old,
     ).run()
     reporting.notice(
         counts["truncated"],

@@ -119,7 +119,7 @@ def analyze(text: str, language: str = "en") -> list[str]:
 
 
 def _open_reader(folder: Path) -> JavaObject:
-    remedy = f"build one with drtools index {param('lucene')} CORPUS"
+    remedy = f"build one with drtools index {param('corpus')} CORPUS"
     if not any(folder.glob("segments_*")):
         raise InputError("is not a Lucene index", where=folder, remedy=remedy)
     with java_errors(InputError, f"{folder}: the Lucene index is damaged or has another version; {remedy}"):
@@ -248,7 +248,7 @@ def _check_fields(folder: Path, reader: JavaObject, rm3: Rm3 | None) -> None:
         raise InputError(
             "a Lucene index that is empty or was built by another program",
             where=folder,
-            remedy=f"build one with drtools index {param('lucene')} CORPUS",
+            remedy=f"build one with drtools index {param('corpus')} CORPUS",
         )
     if rm3 and not contents.hasVectors():
         raise InputError(

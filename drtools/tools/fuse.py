@@ -139,7 +139,6 @@ def main(
         if dev and not flags.dev_qrels:
             best, tried = tune_fusion(runs, spec, dev)
             weights = [1.0, best]
-        say_weights(runs, weights, spec, flags.scales)
         compared = {"dev": compare_fusion(runs, weights, spec, dev)} if dev else {}
         fused = fuse_runs(runs, weights, spec)
         write_run(work.stream, fused.items(), "fused")
@@ -151,6 +150,7 @@ def main(
             **({"tuned_for": tuning.measure} if tuning and not flags.dev_qrels else {}),
             **compared,
         )
+        say_weights(runs, weights, spec, flags.scales)
 
 
 def say_weights(runs: list[str], weights: list[float], spec: FusionSpec, scales: bool) -> None:

@@ -11,7 +11,7 @@ def test_each_example_runs_small_by_commands_that_the_tools_take(beir):
         "", f"DATA={beir}", "OUT=small", *(FOLDERS - {"retrain"}), folder=beir
     )  # retrain's second make reads what its first wrote
     values = [parsed(words) for words in commands]
-    made = [value["output"] for value in values if "output" in value]
+    made = [value["output"] for value in values if value.get("output", "-") != "-"]
     assert {path.split("/")[1] for path in made} == FOLDERS - {"retrain", "star-adore"}, (
         "star-adore works in star's folder"
     )

@@ -192,5 +192,5 @@ def test_sizes_in_words(words, count):
 
 @pytest.mark.parametrize("words", ["", "GB", "-1GB", "5XB", "5 G B", "1e9"])
 def test_what_is_no_size(words):
-    with pytest.raises(ValueError, match="no size"):
+    with pytest.raises(ValueError, match="is not a size"):
         bytes_of(words)

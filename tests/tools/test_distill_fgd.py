@@ -284,9 +284,9 @@ def test_an_encoder_remembers_its_pieces(toy, start, drtools, tmp_path):
     assert json.loads((tmp_path / "mean/drtools.json").read_text())["pieces"] == {"spans": "mean", **sizes}
     encode = ["encode", "--corpus", toy.corpus, "--pieces", "--precision", "fp32", "--dtype", "float32"]
     outcome = drtools(*encode, "--model", tmp_path / "mean", "-o", tmp_path / "as-trained")
-    assert outcome.status == 0 and "learnt them" not in outcome.err, outcome.err
+    assert outcome.status == 0 and "was trained" not in outcome.err, outcome.err
     outcome = drtools(*encode, "--model", tmp_path / "mean", "--spans", "mean", *SIZE_FLAGS, "-o", tmp_path / "said")
-    assert outcome.status == 0 and "learnt them" not in outcome.err, outcome.err
+    assert outcome.status == 0 and "was trained" not in outcome.err, outcome.err
     assert (tmp_path / "said/pieces.npy").read_bytes() == (tmp_path / "as-trained/pieces.npy").read_bytes()
     made = json.loads((tmp_path / "as-trained/manifest.json").read_text())["pieces"]
     assert made.pop("count") > 60 and made == {"spans": "mean", **sizes}
@@ -303,7 +303,7 @@ def test_an_encoder_remembers_its_pieces(toy, start, drtools, tmp_path):
     )
     assert (
         outcome.status == 0
-        and "learnt them: spans attention (trained: mean), sentence-tokens 7 (trained: 8)" in outcome.err
+        and "was trained: spans attention (trained: mean), sentence-tokens 7 (trained: 8)" in outcome.err
     ), outcome.err
     outcome = drtools(*encode, "--model", tmp_path / "rgat", "-o", tmp_path / "x")
     assert outcome.status == 2 and "with a graph" in outcome.err and "use --spans mean" in outcome.err, outcome.err

@@ -142,7 +142,7 @@ def test_several_files_each_with_its_corpus(toy, encoder_folder, drtools, tmp_pa
     assert made["steps"] == 8, "60 visits, 8 a step"
     assert made["queries"] == 40
     done = drtools(*command(toy, encoder_folder, tmp_path / "bad", "--weight", "1", "--weight", "2"))
-    assert done.status == 2 and "--weight stands 2 times beside 1 --examples" in done.err
+    assert done.status == 2 and "--weight was given 2 times with 1 --examples" in done.err
     assert drtools(*command(toy, encoder_folder, tmp_path / "bad", "--weight", "0")).status == 2
 
 

@@ -305,7 +305,7 @@ def test_what_cannot_be_meant_is_said_in_one_line(toy, encoder_folder, drtools, 
         (["encode", "--corpus", toy.corpus, *rem, "-o", tmp_path / "x"], "--rem alone"),
         (
             ["encode", "--corpus", toy.corpus, "--model", encoder_folder, *rem, "-o", tmp_path / "x"],
-            "--model beside",
+            "--model with",
         ),
         (["encode", "--corpus", toy.corpus, "-o", tmp_path / "x"], "no encoder was given"),
         (["merge", "--model", encoder_folder, "-o", tmp_path / "x"], "nothing to merge"),
@@ -432,4 +432,4 @@ def test_a_rem_that_is_in_the_weights_already_is_not_put_on_twice(toy, encoder_f
 
 def test_patience_needs_something_to_wait_for(toy, encoder_folder, drtools, tmp_path):
     done = drtools(*command(toy, encoder_folder, tmp_path / "rem", "--steps", "2", "--patience", "2"))
-    assert done.status == 2 and "--patience 2: nothing is measured" in done.err, done.err
+    assert done.status == 2 and "--patience 2: without dev queries nothing is measured" in done.err, done.err

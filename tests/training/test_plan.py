@@ -32,7 +32,7 @@ def test_the_rate_rises_to_its_peak_and_falls_to_nothing_by_steps():
 def test_training_may_end_before_its_schedule():
     early = made(steps=50, schedule_steps=200)
     assert early.is_over(50, 0.0) and early.rate(40, 0.0) == pytest.approx(160 / 195)
-    with pytest.raises(InputError, match="minutes already"):
+    with pytest.raises(InputError, match="the learning rate already falls to 0 with the minutes"):
         made(minutes=3, schedule_steps=200)
 
 

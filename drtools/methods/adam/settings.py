@@ -61,8 +61,8 @@ class AdamSettings:
             raise InputError(
                 f"{baseline} draws documents for which the examples have no scores",
                 remedy=(
-                    f"use {param('teacher')}, or mine the examples with {param('random')}, score them and use "
-                    f"{param('baseline')} hard-kd"
+                    f"use {param('teacher')}, or mine the examples with mine-negatives {param('random')}, score them "
+                    f"and use {param('baseline')} hard-kd"
                 ),
             )
         if self.teacher_dropout and not self.teacher:
