@@ -54,7 +54,7 @@ def test_so_is_every_family_without_them(bert, family, tmp_path):
     """transformers makes an empty tokenizer for some, and fails in one way or another for the rest."""
     tokenizer = make_tokenizer(bert, "bert")
     write_model(tmp_path / "model", every_body(len(tokenizer))[family](), tokenizer)
-    with pytest.raises(InputError, match=r"copy the tokenizer\.json that belongs to the weights into the folder"):
+    with pytest.raises(InputError, match=r"tokenizer\.json that belongs to the weights"):
         load_encoder(without_files(str(tmp_path / "model"), tmp_path / "copy"))
 
 
