@@ -49,6 +49,7 @@ class Setting:
             "ENCODING=--precision fp32 --threads 1",
             "GATE=nDCG@10>=-1",
             "FACTORY=Flat",
+            "PUBLISHING=--allow-fall 1 --allow-fall-since-first 1",
             *words,
         ]
         return subprocess.Popen(
@@ -158,6 +159,7 @@ def test_two_nights_and_silence(setting):
         "index",
         "manifest.json",
         "model",
+        "publication.json",
         "texts.sqlite",
         "vectors",
     ]
@@ -267,6 +269,22 @@ def test_a_night_without_training_and_its_floor(setting):
     assert (folder / "work/live/vectors/ids.txt").read_text().split()[-1] == "new"
     assert setting.run(*words, "FLOOR=nDCG@10>=0 R@100>=0") == (0, "")
     assert log_of(folder / "work")[-1] == "nothing to do"
+
+
+@pytest.mark.slow
+def test_a_graph_is_updated_without_training_and_measures_are_kept(setting):
+    folder, words = setting.folder, ("ARRIVALS=arrivals", "FACTORY=HNSW32")
+    (folder / "arrivals").mkdir(exist_ok=True)
+    assert setting.run(*words, work="graph") == (0, "")
+    add_documents(folder)
+    assert setting.run(*words, "TRAINING=", work="graph") == (0, "")
+    made = manifest.read(folder / "graph/live/index")
+    assert made["request"]["arguments"]["update"], "the index of the night before took in what is new"
+    assert (folder / "graph/live/index/ids.txt").read_text().split()[-1] == "new"
+    lines = [json.loads(line) for line in (folder / "graph/live.history.jsonl").read_text().splitlines()]
+    assert len(lines) == 2 and all("nDCG@10" in str(line["measures"]) for line in lines), lines
+    assert setting.run(*words, "TRAINING=", work="graph") == (0, "")
+    assert log_of(folder / "graph")[-1] == "nothing to do"
 
 
 @pytest.mark.slow
