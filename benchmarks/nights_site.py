@@ -115,7 +115,7 @@ class Site:
             if line.startswith("retrain: refused "):
                 self.refusals[line.split(": ", 2)[-1].split(" (now ")[0]] += 1
         if status and lines:
-            self.refusals[f"status {status}: " + lines[-1].split(": ", 2)[-1].split("; ")[0][:90]] += 1
+            self.refusals[f"status {status}: " + lines[-1].split(": ", 2)[-1].split("; ")[0][:160]] += 1
         if self.live.exists() and not (copy := self.archive / self.version()).exists():
             subprocess.run(["cp", "-al", os.path.realpath(self.live), copy], check=True)
 

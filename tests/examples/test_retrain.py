@@ -132,13 +132,13 @@ def step_times(folder: Path, days: float) -> None:
 
 
 def published(link: Path) -> dict[str, str]:
-    """Return the hash of each file that readers see; manifests hold dates and paths and are left out."""
+    """Return the hash of each file that readers see; manifests and measures hold dates and paths and are left out."""
     version = Path(os.path.realpath(link))
     assert version.name.startswith("0")
     return {
         str(path.relative_to(version)): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(version.rglob("*"))
-        if path.is_file() and path.name not in ("manifest.json", "README.md", "training.jsonl")
+        if path.is_file() and path.name not in ("manifest.json", "README.md", "training.jsonl", "publication.json")
     }
 
 
