@@ -80,6 +80,7 @@ def test_a_page_runs_from_top_to_bottom(name, world, tmp_path, drtools, monkeypa
     monkeypatch.chdir(tmp_path)
     for block in blocks(PAGES[name]):
         if block.caption:
+            Path(block.caption).parent.mkdir(parents=True, exist_ok=True)
             Path(block.caption).write_text("".join(f"{line}\n" for _, line in block.lines), encoding="utf-8")
     for number, line in commands(PAGES[name]):
         if stages(line)[0][0][0] in NOT_RUN:

@@ -93,9 +93,12 @@ def ended(process: subprocess.Popen) -> tuple[int, str]:
 
 def kill_all_of(process: subprocess.Popen) -> None:
     """Kill a night as a machine that goes down does: the wrapper, make, and the tool that is running."""
-    for number in processes_of(process):
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(number, signal.SIGKILL)
+    process.kill()
+    while numbers := processes_of(process):  # what one of them started meanwhile, too
+        for number in numbers:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(number, signal.SIGKILL)
+        process.poll()
 
 
 def processes_of(night: subprocess.Popen, words: str = "") -> list[int]:

@@ -195,7 +195,8 @@ def test_more_points_are_made_where_training_needs_them(vectors):
 def test_a_stopped_trial_leaves_no_process_behind(number):
     """Stop the parent while FAISS loops for ever in the child."""
     code = (
-        "import sys, numpy; sys.path[:] = eval(sys.argv[1]); from drtools.search import faiss_trial\n"
+        "import signal, sys, numpy; sys.path[:] = eval(sys.argv[1]); from drtools.search import faiss_trial\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell's background jobs ignore it
         "faiss_trial.refuse_unusable(numpy.eye(200, 32, dtype='float32') + 1, 'NSG0')"
     )
     parent = subprocess.Popen([sys.executable, "-c", code, repr(sys.path)], stderr=subprocess.DEVNULL)

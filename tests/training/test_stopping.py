@@ -2,6 +2,7 @@
 
 import signal
 import subprocess
+import sys
 import time
 
 import pytest
@@ -26,10 +27,16 @@ def test_the_time_left_is_the_earlier_of_the_limits():
 
 
 @pytest.mark.slow
-def test_ctrl_c_is_answered_at_once(toy, encoder_folder, program, environment, tmp_path):
+def test_ctrl_c_is_answered_at_once(toy, encoder_folder, environment, tmp_path):
     command = ["train-contrastive", "--model", encoder_folder, *toy.training, "--precision", "fp32"]
     command += ["--batch-queries", "512", "--minutes", "5", "-o", tmp_path / "out"]
-    process = subprocess.Popen([program, *map(str, command)], env=environment, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "drtools", *map(str, command)],
+        env=environment,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs ignore it
+    )
     lines = []
     while "steps of about" not in (line := process.stderr.readline()):  # after three steps
         assert line, lines

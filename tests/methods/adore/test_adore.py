@@ -302,7 +302,7 @@ def test_it_gets_better_on_the_very_index(served, toy, drtools, tmp_path, more):
 def test_its_result_is_bound_to_the_index(served, toy, bert, drtools, tmp_path):
     assert served(tmp_path / "adore", "--vectors", tmp_path / "vectors").status == 0
     refused = drtools("encode", "--model", tmp_path / "adore", "--corpus", toy.corpus, "-o", tmp_path / "no")
-    assert refused.status == 2 and "queries alone" in refused.err
+    assert refused.status == 2 and "an encoder only for queries" in refused.err
     record = json.loads((tmp_path / "adore/manifest.json").read_text())
     frozen = json.loads((tmp_path / "vectors/manifest.json").read_text())
     assert (
