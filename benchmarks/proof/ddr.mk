@@ -7,12 +7,13 @@
 DDR := $(OUT)/ddr
 DDR_SEEDS ?= 1
 DDR_START_EPOCHS ?= 3
+DDR_DOCSTRINGS ?= 100000
 DDR_TARGETS := $(DDR)/pooled $(DDR)/pooled-renamed
 DDR_MEASURES := nDCG@10,R@100,R@1000
 
 $(DDR)/docstrings:
 	mkdir -p $(DDR)
-	$(PYTHON) $(HERE)/make_collection.py docstrings -o $@
+	$(PYTHON) $(ROOT)/examples/quickstart/docstrings.py --documents $(DDR_DOCSTRINGS) -o $@
 $(DDR)/body:
 	mkdir -p $(DDR)
 	$(PYTHON) $(HERE)/make_body.py $(MODEL) --layers 4 --redraw-top 2 --seed 1 -o $@

@@ -2,23 +2,19 @@
 
     python benchmarks/proof/make_collection.py sample DATA/wikipedia --queries 1500 --seed 1 -o build/sample
     python benchmarks/proof/make_collection.py renamed DATA/wikipedia --words 2000 --seed 1 -o build/renamed
-    python benchmarks/proof/make_collection.py docstrings -o build/docstrings
     python benchmarks/proof/make_collection.py lengthened DATA/wikipedia --tokens 256 -o build/lengthened-256
 
 `sample` splits the training queries: qrels/train.tsv keeps a random sample, qrels/rest.tsv has the others; there is no
 dev split. `renamed` replaces the most frequent content words by each other, by one fixed permutation for documents and
-queries: a change of domain whose cost is known, since the collection itself is the ceiling. `docstrings` writes the
-docstrings of all installed packages as documents, and the names of what they document as queries, split by package.
-`lengthened` makes documents of one chosen length around short paragraphs that answer questions, from their neighbours
-in the article: the same questions and the same number of documents at each length, and no paragraph is in two of them.
+queries: a change of domain whose cost is known, since the collection itself is the ceiling. `lengthened` makes
+documents of one chosen length around short paragraphs that answer questions, from their neighbours in the article: the
+same questions and the same number of documents at each length, and no paragraph is in two of them.
 """
 
 import argparse
-import ast
 import gzip
 import random
 import re
-import sysconfig
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -26,7 +22,7 @@ from pathlib import Path
 import orjson
 
 from drtools.formats.corpora import read_corpus, read_queries
-from drtools.formats.trec import Qrels, read_qrels
+from drtools.formats.trec import Qrels, read_qrels, write_qrels
 
 WORD = re.compile(r"[^\W\d_]+")
 SHORTEST_CONTENT_WORD = 4
@@ -37,10 +33,9 @@ def main() -> None:
     """Write the collection that the command line names; an existing folder is kept."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
-    for name in ("sample", "renamed", "docstrings", "lengthened"):
+    for name in ("sample", "renamed", "lengthened"):
         command = commands.add_parser(name)
-        if name != "docstrings":
-            command.add_argument("data", type=Path)
+        command.add_argument("data", type=Path)
         command.add_argument("--seed", type=int, default=1)
         command.add_argument("-o", "--output", type=Path, required=True)
         if name == "sample":
@@ -50,14 +45,12 @@ def main() -> None:
         if name == "lengthened":
             command.add_argument("--tokens", type=int, required=True)
             command.add_argument("--longest", type=int, default=512, help="tokens of the longest variant")
-        if name == "docstrings":
-            command.add_argument("--min-words", type=int, default=12)
     arguments = parser.parse_args()
     if arguments.output.exists():
         return
     unfinished = arguments.output.with_name(arguments.output.name + ".new")
     (unfinished / "qrels").mkdir(parents=True, exist_ok=True)
-    make = {"sample": sample, "renamed": renamed, "docstrings": docstrings, "lengthened": lengthened}
+    make = {"sample": sample, "renamed": renamed, "lengthened": lengthened}
     make[arguments.command](arguments, unfinished)
     unfinished.rename(arguments.output)
 
@@ -68,8 +61,8 @@ def sample(arguments: argparse.Namespace, folder: Path) -> None:
         (folder / name).symlink_to((arguments.data / name).resolve())
     train = read_qrels(arguments.data / "qrels" / "train.tsv")
     chosen = set(random.Random(arguments.seed).sample(sorted(train), arguments.queries))
-    write_qrels(folder, "train", {query: grades for query, grades in train.items() if query in chosen})
-    write_qrels(folder, "rest", {query: grades for query, grades in train.items() if query not in chosen})
+    write_split(folder, "train", {query: grades for query, grades in train.items() if query in chosen})
+    write_split(folder, "rest", {query: grades for query, grades in train.items() if query not in chosen})
     (folder / "qrels" / "test.tsv").symlink_to((arguments.data / "qrels" / "test.tsv").resolve())
 
 
@@ -100,36 +93,6 @@ def renamed(arguments: argparse.Namespace, folder: Path) -> None:
     for split in (arguments.data / "qrels").glob("*.tsv"):
         (folder / "qrels" / split.name).symlink_to(split.resolve())
     print(f"{arguments.output}: {len(words):,} words are renamed, {share:.0%} of the content words in the documents")
-
-
-def docstrings(arguments: argparse.Namespace, folder: Path) -> None:
-    """Write the docstrings of installed packages: a name is a query, the docstring without it the document."""
-    seen: set[str] = set()
-    texts, queries, packages = [], {}, {}
-    root = Path(sysconfig.get_paths()["purelib"])
-    for path in sorted(root.rglob("*.py")):
-        package = path.relative_to(root).parts[0]
-        for name, text in documented(path):
-            words = text.split()
-            flat = " ".join(words)
-            if len(words) < arguments.min_words or flat in seen:
-                continue
-            seen.add(flat)
-            identity = f"d{len(texts)}"
-            texts.append((identity, "", flat))
-            if not name.startswith("_") and not flat.lower().startswith(name.lower()):
-                queries[f"q{len(texts) - 1}"] = re.sub(r"(?<=[a-z])(?=[A-Z])|_", " ", name).strip()
-                packages[f"q{len(texts) - 1}"] = package
-    write_texts(folder, iter(texts), queries)
-    names = sorted(set(packages.values()))
-    random.Random(arguments.seed).shuffle(names)
-    split_of = {name: "test" if at % 5 == 0 else "dev" if at % 5 == 1 else "train" for at, name in enumerate(names)}
-    for split in ("train", "dev", "test"):
-        chosen = [query for query in queries if split_of[packages[query]] == split]
-        if split != "train":
-            chosen = random.Random(arguments.seed).sample(chosen, min(2000, len(chosen)))
-        write_qrels(folder, split, {query: {"d" + query[1:]: 1} for query in chosen})
-    print(f"{arguments.output}: {len(texts):,} documents, {sum(len(text[2].split()) for text in texts):,} words")
 
 
 WORDS_PER_TOKEN = 0.75
@@ -164,7 +127,7 @@ def lengthened(arguments: argparse.Namespace, folder: Path) -> None:
     queries = read_queries(str(arguments.data / "queries.jsonl.gz"))
     write_texts(folder, iter(texts), queries)
     for split, qrels in splits.items():
-        write_qrels(folder, split, {query: grades for query, grades in qrels.items() if set(grades) <= kept})
+        write_split(folder, split, {query: grades for query, grades in qrels.items() if set(grades) <= kept})
     print(f"{arguments.output}: {len(texts):,} documents of {words} words")
 
 
@@ -190,19 +153,6 @@ def window(
     return (before, after, end) if len(before) + len(after) >= rest else None
 
 
-def documented(path: Path) -> Iterator[tuple[str, str]]:
-    """Yield the name and the docstring of each class and function in a file that can be parsed."""
-    try:
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-    except (SyntaxError, ValueError, OSError, RecursionError):
-        return
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            text = ast.get_docstring(node)
-            if text:
-                yield node.name, text
-
-
 def write_texts(folder: Path, documents: Iterator[tuple[str, str, str]], queries: dict[str, str]) -> None:
     """Write corpus.jsonl.gz and queries.jsonl.gz; the same texts give the same bytes."""
     lines: dict[str, Callable[[], Iterator[dict[str, str]]]] = {
@@ -218,12 +168,10 @@ def write_texts(folder: Path, documents: Iterator[tuple[str, str, str]], queries
                 stream.write(orjson.dumps(row) + b"\n")
 
 
-def write_qrels(folder: Path, split: str, qrels: Qrels) -> None:
+def write_split(folder: Path, split: str, qrels: Qrels) -> None:
     """Write one split of judgements."""
-    with open(folder / "qrels" / f"{split}.tsv", "w", encoding="utf-8") as stream:
-        stream.write("query-id\tcorpus-id\tscore\n")
-        for query, grades in qrels.items():
-            stream.writelines(f"{query}\t{document}\t{grade}\n" for document, grade in grades.items())
+    with open(folder / "qrels" / f"{split}.tsv", "wb") as stream:
+        write_qrels(stream, qrels)
 
 
 if __name__ == "__main__":

@@ -21,13 +21,17 @@ def tokens_in_words(tokens: Tokenized) -> str:
     return f"about {tokens.lengths.mean():.0f} tokens each, {share:.0%} of them cut"
 
 
+def count_in_words(texts: DocumentTexts | QueryTexts) -> str:
+    """Say how many texts there are: `60 documents`, `20 queries`."""
+    return units.counted(len(texts), texts.side, "queries" if texts.side == "query" else "documents")
+
+
 def say_opening(encoder: Encoder | LexicalEncoder, texts: DocumentTexts | QueryTexts, itemsize: int) -> None:
     """Report what is about to be encoded. The progress shows the time left; no sample is encoded."""
     _, sample = texts.slice(0, SAMPLE)
     if sample:
         size = len(texts) * encoder.dimension * itemsize
-        count = units.counted(len(texts), texts.side, "queries" if texts.side == "query" else "documents")
         reporting.say(
-            f"{count}, {tokens_in_words(encoder.tokenize(sample, texts.side))} (from the first "
+            f"{count_in_words(texts)}, {tokens_in_words(encoder.tokenize(sample, texts.side))} (from the first "
             f"{len(sample)}); {units.bytes_as_words(size)} of vectors"
         )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from drtools import reporting, units
 from drtools.costs import peak_bytes
-from drtools.encoding.costs import SAMPLE, tokens_in_words
+from drtools.encoding.costs import SAMPLE, count_in_words, tokens_in_words
 from drtools.encoding.folder import manifest_of, piece_encoding_of
 from drtools.encoding.loop import encode_texts
 from drtools.encoding.update import OldVectors, check_missing
@@ -49,7 +49,7 @@ def say_plan(texts: DocumentTexts | QueryTexts, model: EncoderSpec, compute: Com
     cut = round(found / len(sample) * len(texts))
     size = (len(texts) + cut) * encoder.dimension * (2 if spec.dtype == "float16" else 4)
     reporting.say(
-        f"{len(texts):,} {texts.side}s{f' and about {cut:,} pieces' if pieces else ''}, {tokens_in_words(tokens)}; "
+        f"{count_in_words(texts)}{f' and about {cut:,} pieces' if pieces else ''}, {tokens_in_words(tokens)}; "
         f"{units.bytes_as_words(size)} of vectors; about {units.bytes_as_words(peak_bytes())} of memory; "
         f"{f'{count:,} to encode, the others are reused;  ' if old else ''}"
         f"about {units.seconds_as_words(seconds)} on {' '.join(computing.devices)} in "

@@ -1,9 +1,7 @@
 """JSON objects, one per line or in one array; other toolkits write both forms with the suffix .json."""
 
-import gzip
 import json
 import re
-import zlib
 from codecs import BOM_UTF8
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,8 +9,7 @@ from typing import Any
 
 from drtools.errors import InputError
 from drtools.formats.json_lines import parse_object, read_json_lines
-from drtools.formats.lines import decode, first_line, local, open_bytes, shown
-from drtools.formats.packing import packing_name
+from drtools.formats.lines import decode, first_line, local, read_whole, shown
 
 SPACE = re.compile(r"\s*")
 
@@ -72,15 +69,7 @@ def _line_of(text: str, at: int) -> int:
 
 
 def _whole_text(path: str | Path) -> str:
-    with open_bytes(local(str(path))) as stream:
-        try:
-            data = stream.read().removeprefix(BOM_UTF8)
-        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-            raise InputError(
-                f"the {packing_name(path)} stream is cut short or damaged ({error})",
-                where=shown(path),
-                remedy="fetch or write the file again",
-            ) from None
+    data = read_whole(local(str(path))).removeprefix(BOM_UTF8)
     try:
         return data.decode()
     except UnicodeDecodeError as error:

@@ -26,6 +26,7 @@ from drtools.process_ranks import world_size
 STANDARD_INPUT = ("-", "/dev/stdin", "/dev/fd/0", "/proc/self/fd/0")
 PATIENCE_SECONDS = 10.0  # to wait for a process that writes into a pipe, before a line reports it
 GZIP = b"\x1f\x8b"
+DAMAGED = (EOFError, gzip.BadGzipFile, zlib.error)  # what reading a packed stream raises that is cut short or damaged
 LONGEST_HEAD = 1 << 16  # bytes of a first line, to recognize its form
 LONGEST_LINE = 1 << 27  # [ours] bytes, a hundred long books; a gzip file of a megabyte can hold a line of a gigabyte
 
@@ -139,7 +140,7 @@ def _spooled(path: str, stream: BinaryIO) -> str:
     try:
         for block in iter(partial(unpacked.read, 1 << 20), b""):
             _write_copy(block, spool, path)
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+    except DAMAGED as error:
         spool.close()
         raise InputError(
             f"the gzip stream is cut short or damaged ({error})",
@@ -226,7 +227,7 @@ def _read_lines(
                 line = line.rstrip(b"\r\n")
                 if with_blank or (line and not line.isspace()):
                     yield number, line
-        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        except DAMAGED as error:
             if number == 0 and "Not a gzipped" in str(error):
                 with open(path, "rb") as packed:
                     refuse_other_formats(packed.readline(), shown(path), written)
@@ -235,11 +236,24 @@ def _read_lines(
                     where=f"{shown(path)}:1",
                     remedy="remove .gz from the name, or compress the file with gzip",
                 ) from None
-            raise InputError(
-                f"the {packing_name(path)} stream is cut short or damaged ({error})",
-                where=f"{shown(path)}:{number + 1}",
-                remedy="fetch or write the file again",
-            ) from None
+            raise _cut_short(path, error, f"{shown(path)}:{number + 1}") from None
+
+
+def read_whole(path: str | Path) -> bytes:
+    """Read all of a file, unpacked. Raises InputError if its packed stream is cut short or damaged."""
+    with open_bytes(path) as stream:
+        try:
+            return stream.read()
+        except DAMAGED as error:
+            raise _cut_short(path, error, shown(path)) from None
+
+
+def _cut_short(path: str | Path, error: Exception, where: str) -> InputError:
+    return InputError(
+        f"the {packing_name(path)} stream is cut short or damaged ({error})",
+        where=where,
+        remedy="fetch or write the file again",
+    )
 
 
 def decode(line: bytes, path: str | Path, number: int) -> str:

@@ -7,18 +7,17 @@ report.py report OUT --qrels test.tsv SYSTEM ...  OUT/report.md and OUT/report.p
 
 import argparse
 import gzip
-import json
 import statistics
 import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 from drtools.evaluation.measures import evaluate, mean, parse_measure
 from drtools.evaluation.pictures import BLUE, DARK_GREY, picture
 from drtools.evaluation.significance import paired_t_test
 from drtools.formats.trec import read_qrels, read_run
+from drtools.outputs import manifest
 
 MEASURES = ("nDCG@10", "RR@10", "R@100")
 LEVEL = 0.05
@@ -114,20 +113,13 @@ def report(out: Path, qrels_path: str | None, systems: list[str]) -> None:
 
 def cost(out: Path, system: str) -> tuple[float, float, float]:
     """Return the minutes that a system took, its bytes a document, and its milliseconds a query."""
-    seconds = sum(manifest(out / name)["seconds"] for name in MADE_OF[system])
+    seconds = sum(manifest.read(out / name)["seconds"] for name in MADE_OF[system])
     stored = 0.0
     for name in STORED[system]:
         size = sum(file.stat().st_size for file in (out / name).rglob("*") if file.is_file())
-        stored += size / max(manifest(out / name).get("count", 1), 1)
+        stored += size / max(manifest.read(out / name).get("count", 1), 1)
     parts = ("bm25", "zero-shot") if system == "fused" else (system,)
     return seconds / 60, stored, sum(float((out / "test" / f"{part}.ms").read_text()) for part in parts)
-
-
-def manifest(path: Path) -> dict[str, Any]:
-    """Read the manifest of an output folder or file."""
-    inside = path / "manifest.json" if path.is_dir() else path.with_name(path.name + ".manifest.json")
-    read: dict[str, Any] = json.loads(inside.read_text())
-    return read
 
 
 def overlap(run: dict[str, dict[str, float]], other: dict[str, dict[str, float]]) -> float:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import gzip
 import json
-import zlib
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -14,8 +12,7 @@ from drtools.errors import InputError
 from drtools.formats.collections.parts import Answers, Judgement, Parts, Query
 from drtools.formats.corpora import Document
 from drtools.formats.json_lines import checked_id
-from drtools.formats.lines import open_bytes, shown
-from drtools.formats.packing import packing_name
+from drtools.formats.lines import read_whole, shown
 from drtools.formats.toolkit_rows import content_id
 from drtools.units import counted
 
@@ -112,14 +109,7 @@ def _value(held: Any, key: str, kind: type, where: str) -> Any:
 
 def _whole(path: str | Path) -> Any:
     try:
-        with open_bytes(path) as stream:
-            return json.loads(stream.read())
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise InputError(
-            f"the {packing_name(path)} stream is cut short or damaged ({error})",
-            where=shown(path),
-            remedy="fetch or write the file again",
-        ) from None
+        return json.loads(read_whole(path))
     except json.JSONDecodeError as error:
         raise InputError(
             f"not JSON ({error.msg})", where=f"{shown(path)}:{error.lineno}", remedy="is the file whole?"
