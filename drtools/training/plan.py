@@ -65,6 +65,14 @@ class Schedule:
         head = [Phase("fitting the new masked head", 0, self.opening_steps)] if self.opening_steps else []
         return [*head, Phase("training", self.opening_steps, steps)]
 
+    def count(self, step: int) -> int:
+        """Return the number of a step among those that were asked for; steps up to 0 are those that come first."""
+        return step - self.opening_steps
+
+    def in_words(self, step: int) -> str:
+        """Name a step as `count` does, and one that comes first by its own number."""
+        return f"head step {step:,}" if step < self.opening_steps else f"step {self.count(step):,}"
+
     def is_over(self, step: int, seconds: float) -> bool:
         """Return whether training ends before this step."""
         return step >= self.steps + self.opening_steps or bool(self.minutes and seconds >= 60 * self.minutes)

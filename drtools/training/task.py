@@ -161,14 +161,20 @@ class TrainingTask:
         fit(self.run, batches, loss_of, measure, refresh, after)
 
     def record(self) -> dict[str, object]:
-        """Return what the manifest and the card record about any training."""
+        """Return what the manifest and the card record about any training.
+
+        Steps that come before those that were asked for are counted apart, and their evaluations have steps below 0.
+        """
+        run, plan = self.run, self.run.plan
+        head = min(run.step, plan.opening_steps)
         return {
-            "steps": self.run.step,
+            "steps": run.step - head,
+            **({"head_steps": head} if head else {}),
             "precision": self.computing.precision,
             "processes": self.world.size,
-            "best": self.run.best,
-            "evaluations": self.run.evaluations,
-            "training_seconds": round(self.run.seconds(), 1),
+            "best": run.best and {**run.best, "step": plan.count(run.best["step"])},
+            "evaluations": [{**each, "step": plan.count(int(each["step"] or 0))} for each in run.evaluations],
+            "training_seconds": round(run.seconds(), 1),
             **({"leakage": self.trained.found} if self.trained and self.trained.found else {}),
         }
 
@@ -193,7 +199,11 @@ class TrainingTask:
         reporting.say(
             f"{self.work.target}: trained for {counted(self.run.step - head, 'step')}"
             + (f", after {counted(head, 'step')} that fitted a new masked head" if head else "")
-            + (f"; best dev {best['measure']} {best['value']:.4f} at step {best['step']:,}{over}" if best else "")
+            + (
+                f"; best dev {best['measure']} {best['value']:.4f} at {self.run.plan.in_words(best['step'])}{over}"
+                if best
+                else ""
+            )
         )
         if best and best["step"] == 0:
             reporting.say("no evaluation on dev was better than the start, so these are the start weights")

@@ -22,14 +22,14 @@ def test_the_perplexity_falls_and_the_body_rests_while_the_head_learns(toy, enco
     assert outcome.status == 0, outcome.err
     manifest = json.loads((tmp_path / "dam/manifest.json").read_text())
     perplexity = [evaluation["perplexity"] for evaluation in manifest["evaluations"]]
-    assert [evaluation["step"] for evaluation in manifest["evaluations"]] == [0, 20, 40, 60]
+    assert [evaluation["step"] for evaluation in manifest["evaluations"]] == [-20, 0, 20, 40]
     assert 4 < perplexity[0] < 5 and perplexity[3] < 0.8 * perplexity[0], (
         "of 126 tokens a new head expects the four of the corpus at once; the body learns to look around"
     )
     best = min(manifest["evaluations"], key=lambda evaluation: evaluation["perplexity"])
     assert manifest["best"]["step"] == best["step"] and manifest["best"]["value"] == best["log-likelihood"]
     assert np.isclose(np.exp(-best["log-likelihood"]), best["perplexity"])
-    assert manifest["head"] == "new" and manifest["head_steps"] == 20 and manifest["steps"] == 60
+    assert manifest["head"] == "new" and manifest["head_steps"] == 20 and manifest["steps"] == 40
     assert [facts["step"] for facts in manifest["snapshots"]] == [20, 30]
     start = load_file(Path(encoder_folder) / "model.safetensors")
     frozen, moved = (load_file(tmp_path / f"dam/snapshots/{step}/model.safetensors") for step in (20, 30))
@@ -37,8 +37,17 @@ def test_the_perplexity_falls_and_the_body_rests_while_the_head_learns(toy, enco
     assert any(not np.array_equal(moved[name], value) for name, value in start.items())
     log = [json.loads(line) for line in (tmp_path / "dam/training.jsonl").read_text().splitlines()]
     rates = {record["step"]: record["learning_rate"] for record in log if "loss" in record}
-    assert rates[20] == 1e-3 and rates[60] == 1e-3 and "texts_per_second" in log[1] | log[2]
-    assert "the documents held out" in (tmp_path / "dam/README.md").read_text()
+    assert [record["step"] for record in log if "loss" in record] == [-10, 0, 10, 20, 30, 40], "the head's are apart"
+    assert rates[0] == 1e-3 and rates[40] == 1e-3 and "texts_per_second" in log[1] | log[2]
+    card = (tmp_path / "dam/README.md").read_text()
+    assert "in 40 steps after 20 steps that fitted a new masked head, " in card and "\n| -20 | " in card
+    assert "the documents held out" in card and "Steps below 0 fitted a new masked head." in card
+    assert "head step 0: dev" in outcome.err and "step 0: dev" in outcome.err and "step 40: dev" in outcome.err
+    assert f" at step {best['step']} (of " in outcome.err, outcome.err
+    assert (
+        "trained for 40 steps after 20 steps that fitted a new masked head, in "
+        in drtools("show", tmp_path / "dam").out
+    )
 
 
 @pytest.mark.slow
@@ -206,7 +215,7 @@ def test_what_was_settled_is_recorded_and_a_snapshot_knows_its_past(toy, encoder
     ]
     assert drtools(*piped, stdin=Path(toy.corpus).read_bytes()).status == 0
     one, other = json.loads((tmp_path / "second/manifest.json").read_text())["adapted_on"]
-    assert (one["head_steps"], one["steps"], one["kept_step"]) == (2, 2, 4) and one["corpus"] == "corpus.jsonl"
+    assert (one["head_steps"], one["steps"], one["kept_step"]) == (2, 2, 2) and one["corpus"] == "corpus.jsonl"
     assert (other["head_steps"], other["steps"], other["corpus"]) == (0, 2, "standard input") and other[
         "corpus_fingerprint"
     ] == one["corpus_fingerprint"]

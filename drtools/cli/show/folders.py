@@ -171,8 +171,10 @@ def _parameters(file: Path) -> int:
 
 def _training(record: dict[str, Any]) -> Iterator[str]:
     if "steps" in record:
+        head = record.get("head_steps") or 0
+        after = f" after {units.counted(head, 'step')} that fitted a new masked head," if head else ""
         yield (
-            f"trained for {units.counted(record['steps'], 'step')} in "
+            f"trained for {units.counted(record['steps'], 'step')}{after} in "
             f"{units.seconds_as_words(record.get('training_seconds', 0))} "
             f"({record.get('precision')}, {units.counted(record.get('processes', 1), 'process', 'processes')}), from "
             f"{record.get('base') or record.get('body')}"

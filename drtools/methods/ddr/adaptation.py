@@ -236,7 +236,8 @@ class MaskedTraining(TrainingTask):
     def _adapted_on(self, kept_step: int) -> list[dict[str, Any]]:
         """Return the adaptations that made these weights, with this one last.
 
-        Each has its corpus, and the numbers of steps of the body and of a new head.
+        Each has its corpus, the numbers of steps of the body and of a new head, and the step of the body whose weights
+        were kept.
         """
         start = Path(self.encoder_flags.start())
         known = next((path for path in (start / manifest.NAME, start / FACTS) if path.exists()), None)
@@ -250,7 +251,7 @@ class MaskedTraining(TrainingTask):
                 "documents": len(self.store),
                 "steps": self.run.step - head_steps,
                 "head_steps": head_steps,
-                "kept_step": kept_step,
+                "kept_step": self.run.plan.count(kept_step),
             },
         ]
 

@@ -214,7 +214,7 @@ def test_its_own_defaults_and_what_it_says(toy, encoder_folder, bert, drtools, t
         made["decoder_mask_share"],
         made["stride"],
         made["crop_tokens"],
-    ) == (1e-4, 3 + 1, 0.3, 0.5, 64, 64)
+    ) == (1e-4, 3, 0.3, 0.5, 64, 64)
     assert (
         all(50 < evaluation["decoder perplexity"] < 500 for evaluation in made["evaluations"])
         and "trains only the first token" in outcome.err
@@ -241,7 +241,8 @@ def test_an_epoch_is_of_windows_and_each_default_has_a_flag(toy, encoder_folder,
         assert outcome.status == 0, outcome.err
         made[name] = json.loads((tmp_path / name / "manifest.json").read_text())
     assert made["windows"]["windows"] == 60 * 4 and made["random"]["windows"] is None
-    assert made["windows"]["steps"] == 3 + math.ceil(50 * 4 / 16) and made["random"]["steps"] == 3 + math.ceil(50 / 16)
+    assert made["windows"]["steps"] == math.ceil(50 * 4 / 16) and made["random"]["steps"] == math.ceil(50 / 16)
+    assert made["windows"]["head_steps"] == made["random"]["head_steps"] == 3
     assert made["random"]["mask_unit"] == "token" and made["drawn"]["mask_unit"] == "word"
     assert made["drawn"]["decoder"] == {"layers": 3, "start": "random", "head": "own"}
     assert not (tmp_path / "windows/working").exists() and not list((tmp_path / "windows").glob("*.npy"))
@@ -249,7 +250,7 @@ def test_an_epoch_is_of_windows_and_each_default_has_a_flag(toy, encoder_folder,
         assert drtools(*words, *more, "--steps", "20", "-o", tmp_path / f"rates{len(more)}").status == 0
         log = [json.loads(line) for line in (tmp_path / f"rates{len(more)}/training.jsonl").read_text().splitlines()]
         (rate,) = [record["learning_rate"] for record in log if record["step"] == 20 and "loss" in record]
-        assert least <= rate <= most, "after 17 of 20 steps, 2 of them the warm-up"
+        assert least <= rate <= most, "in the last of 20 steps, 2 of them the warm-up"
 
 
 def test_what_0_1_0_made_by_other_defaults_is_refused_by_naming_them(toy, encoder_folder, drtools, tmp_path):
