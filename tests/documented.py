@@ -36,6 +36,8 @@ SHORTER = {
     },
     "mlm-adapt": ["--steps", "1", "--head-steps", "1", "--batch-documents", "4"],
 }
+# the toy encoder has a twelfth of all-MiniLM-L6-v2's dimensions
+SMALLER = {"--matryoshka": {"384,192,96": "32,16,8"}, "--truncate-dimension": {"96": "8"}}
 LEADING_SETTINGS = re.compile(r"[A-Z_]+=\S*")
 
 
@@ -165,7 +167,7 @@ def check(words: list[str]) -> None:
 def shortened(words: list[str], flags: list[str]) -> list[str]:
     """Return a command with other values of flags (names and values in turn), those that it gives itself replaced."""
     kept = [
-        word
+        SMALLER.get(before, {}).get(word, word)
         for word, before in zip(words, ["", *words], strict=False)
         if word not in flags[::2] and before not in flags[::2]
     ]

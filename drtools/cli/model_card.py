@@ -164,7 +164,14 @@ def _vectors(record: dict[str, Any]) -> str:
         if record["max_query_tokens"] == record["max_document_tokens"]
         else " sentence-transformers cuts both sides at the longer length."
     )
-    return f"Dimension: {record['dimension']}. Similarity: {similarity}.{cut}\n\n{_table(rows)}"
+    prefixes = record.get("matryoshka")
+    trained = (
+        f" The training summed its loss over prefixes of {', '.join(map(str, prefixes))} dimensions, to which vectors "
+        "can be cut (`encode --truncate-dimension`, `truncate_dim`)."
+        if prefixes
+        else ""
+    )
+    return f"Dimension: {record['dimension']}. Similarity: {similarity}.{trained}{cut}\n\n{_table(rows)}"
 
 
 def _pairs(record: dict[str, Any]) -> str:

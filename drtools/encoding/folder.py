@@ -285,6 +285,7 @@ def manifest_of(
         pieces=pieces.facts() if pieces else None,
         query_fingerprint=known["query"],
         document_fingerprint=known["document"],
+        truncate_dimension=encoder.truncated,
     )
 
 

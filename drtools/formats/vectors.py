@@ -62,8 +62,8 @@ class Counts(TypedDict):
 class EncodedManifest(VectorsManifest):
     """The manifest of vectors that one encoder made; unknown facts about adopted vectors are None.
 
-    `document_model` is a key only where the encoder of documents is another than `model`. `updated` is the folder from
-    which vectors were reused.
+    `document_model` is a key only where the encoder of documents is another than `model`, `truncate_dimension` only
+    where vectors were cut to their first dimensions. `updated` is the folder from which vectors were reused.
     """
 
     document_model: str | None = None
@@ -72,11 +72,13 @@ class EncodedManifest(VectorsManifest):
     pieces: Mapping[str, object] | None = None  # their count, the kind of spans, and their sizes
     counts: Counts | None = None
     updated: str | None = None
+    truncate_dimension: int | None = None
 
     def record(self) -> dict[str, Any]:
         """Return what `Work.finish` writes."""
         record = {**super().record(), "counts": self.counts or {}}
-        return record if self.document_model else {name: record[name] for name in record if name != "document_model"}
+        absent = [name for name in ("document_model", "truncate_dimension") if record[name] is None]
+        return {name: value for name, value in record.items() if name not in absent}
 
 
 class Joined(TypedDict):

@@ -72,6 +72,12 @@ def train(
     from drtools.training.encoder_task import EncoderTraining
     from drtools.training.pairs import separation_of
 
+    if student.matryoshka and beside.beside_documents:
+        raise InputError(
+            "the fixed vectors of the other encoder have no prefixes to train",
+            where=f"{param('matryoshka')} with {param('beside_documents')}",
+            remedy="leave one of the two out",
+        )
     loss = settings.loss or "contrast"
     task = EncoderTraining(work, start, student, training, compute, shape)
     task.write_card = card

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,8 @@ from drtools.outputs.fingerprints import digest
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+    from drtools.models.module_keys import HeadLayer
+
 
 class Encoder(nn.Module):
     """Turns token ids into vectors.
@@ -44,6 +47,7 @@ class Encoder(nn.Module):
         self.body, self.tokenizer, self.settings, self.head, self.folder = body, tokenizer, settings, head, folder
         self.rem: RemSettings | None = None
         self.rem_fingerprint: str | None = None
+        self.whole_head: list[HeadLayer] | None = None  # before `truncation.truncate` cut the vectors
 
     @property
     def dimension(self) -> int:
@@ -54,19 +58,29 @@ class Encoder(nn.Module):
         """Return self, the encoder of both sides."""
         return self
 
-    def side_fingerprints(self) -> dict[str, str]:
-        """Return the fingerprint of each side.
+    @property
+    def truncated(self) -> int | None:
+        """The dimension to which vectors are cut beyond what the files of the encoder say, or None."""
+        return None if self.whole_head is None else self.dimension
 
-        It covers the weights (also of a REM) as they were loaded, and the current settings.
+    def side_fingerprints(self, query_prompt: str | None = None) -> dict[str, str]:
+        """Return the fingerprint of each side, as if it had another query prompt if one is given.
+
+        It covers the weights (also of a REM) as they were loaded, and the current settings. The fingerprint of cut
+        vectors follows from that of whole ones, also for a side that is known only by its fingerprint.
         """
         assert self.folder is not None, "weights that were never saved have no fingerprint"
-        found = fingerprints(self.folder, self.settings)
+        settings = self.settings if self.whole_head is None else replace(self.settings, head=self.whole_head)
+        settings = settings if query_prompt is None else replace(settings, query_prompt=query_prompt)
+        found = fingerprints(self.folder, settings)
         if self.rem_fingerprint:
             found |= {
                 side: digest([found[side], self.rem_fingerprint])
                 for side in SIDES
                 if side not in self.settings.inherited
             }
+        if self.truncated:
+            found = {side: digest([value, "first dimensions", self.truncated]) for side, value in found.items()}
         return found
 
     def prepare(self, text: str) -> str:

@@ -129,6 +129,8 @@ class LexicalEncoder(nn.Module):
             terms.lengths == 0,
         )
 
+    truncated: int | None = None  # its vectors are never cut
+
     def side_fingerprints(self) -> dict[str, str]:
         """Return the fingerprint of each side."""
         return lexical_fingerprints(self.folder)

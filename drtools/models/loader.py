@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from pathlib import Path
 from typing import Literal, overload
@@ -17,10 +16,11 @@ from drtools.models.lexical import LexicalEncoder, load_lexical
 from drtools.models.pair import EncoderPair, halves
 from drtools.models.rem import check_folds, fold_rem
 from drtools.models.rem_files import load_rem
-from drtools.models.settings import SIDES, fingerprints, is_lexical, read_settings
+from drtools.models.settings import SIDES, is_lexical, read_settings
 from drtools.models.sides import EncoderFiles, pair_fingerprints, read_encoder, side_folders
 from drtools.models.specs import EncoderSpec
 from drtools.models.terms import TermKeys
+from drtools.models.truncation import truncate
 
 
 @overload
@@ -60,7 +60,7 @@ def load_named(
     rem: Literal["fold", "must-fold", "keep"] = "keep",
     folders: dict[str, Path] | None = None,
 ) -> Encoder | EncoderPair[Encoder]:
-    """Load the encoder of a specification, with its lengths and prompts, in float32 and eval mode.
+    """Load the encoder of a specification, with its lengths, prompts and dimension, in float32 and eval mode.
 
     With a `side` (`query` or `document`), only the encoder of that side of a pair is loaded; it keeps the fingerprint
     of the other. `dropout` replaces the dropout of the body. A REM is folded into the weights with `fold` and
@@ -77,6 +77,9 @@ def load_named(
         if rem != "fold":
             check_folds(encoder)
     set_lengths_and_prompts(encoder, spec)
+    if spec.truncate_dimension is not None:
+        for half in halves(encoder):
+            truncate(half, spec.truncate_dimension)
     if spec.rem and rem != "keep":
         assert isinstance(encoder, Encoder), "a pair has no REM"
         fold_rem(encoder)
@@ -114,8 +117,7 @@ def known_fingerprints(encoder: Encoder | LexicalEncoder, flags: EncoderSpec) ->
         return known
     assert encoder.folder is not None, "it was loaded from a folder"
     own = read_settings(encoder.folder, flags.pooling).query_prompt
-    settings = dataclasses.replace(encoder.settings, query_prompt=own)
-    return known | {"query": fingerprints(encoder.folder, settings)["query"]}
+    return known | {"query": encoder.side_fingerprints(own)["query"]}
 
 
 def check_title_separator(encoder: Encoder | LexicalEncoder, title_separator: str) -> None:
@@ -133,7 +135,15 @@ def _load_lexical(
     folder: Path, flags: EncoderSpec, computing: Compute, side: str | None
 ) -> LexicalEncoder | EncoderPair[LexicalEncoder]:
     """Load a lexical encoder with Lucene's analyzer. Raises InputError for settings that only dense encoders have."""
-    for name in ("rem", "pooling", "max_query_tokens", "max_document_tokens", "query_prompt", "document_prompt"):
+    for name in (
+        "rem",
+        "pooling",
+        "max_query_tokens",
+        "max_document_tokens",
+        "query_prompt",
+        "document_prompt",
+        "truncate_dimension",
+    ):
         if getattr(flags, name) is not None:
             raise InputError(
                 f"{flags.start()} is a lexical encoder, which has no such setting",

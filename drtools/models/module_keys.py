@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypedDict
 
 from drtools.errors import InputError, param
-from drtools.outputs.records import COUNT, FLAG, OBJECT, POSITIVE, TEXT, TEXTS, Kind, short
+from drtools.outputs.records import COUNT, FLAG, OBJECT, POSITIVE, TEXT, TEXTS, Kind, list_of, short
 
 USED = "used"
 
@@ -172,6 +172,7 @@ KEYS: dict[str, dict[str, str | Only]] = {
         "same_as": USED,
         "folded_rem": USED,
         "pieces": USED,
+        "matryoshka": USED,
     },
     "a ranker's drtools.json": {
         "kind": USED,
@@ -199,6 +200,7 @@ KINDS: dict[str, Kind] = {  # of used keys, in any file
     **dict.fromkeys(("model_args", "tokenizer_args", "config_args"), OBJECT),
     **dict.fromkeys(("model_kwargs", "processor_kwargs", "config_kwargs"), OBJECT),
     "prompts": TEXTS,
+    "matryoshka": list_of(COUNT),
 }
 
 # keys of PyLate and ColBERT in config_sentence_transformers.json

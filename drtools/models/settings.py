@@ -70,13 +70,14 @@ class EncoderSettings:
     pieces: dict[str, Any] = field(
         default_factory=dict
     )  # from distill-fgd: the kind of spans and the sizes of pieces of its training
+    matryoshka: list[int] = field(default_factory=list)  # dimensions that its training summed the loss over
     notes: list[str] = field(default_factory=list)  # problems in its files, reported when it is loaded
 
     @property
     def normalized(self) -> bool:
         """Whether vectors have length 1, so that scores lie in [-1, 1]."""
         kinds = [layer["kind"] for layer in self.head]
-        return "normalize" in kinds and "truncate" not in kinds[kinds.index("normalize") :]
+        return "normalize" in kinds and "truncate" not in kinds[-1 - kinds[::-1].index("normalize") :]
 
     @property
     def similarity_word(self) -> str:
@@ -195,6 +196,7 @@ def read_settings(folder: Path, pooling: str | None = None) -> EncoderSettings:
         "same_as",
         "folded_rem",
         "pieces",
+        "matryoshka",
     ):
         if ours.get(name) is not None:
             setattr(settings, name, ours[name])
@@ -319,7 +321,7 @@ def ours_as_json(settings: EncoderSettings) -> dict[str, Any]:
             name: kept[name]
             for name in ("query_prompt", "document_prompt", "max_query_tokens", "max_document_tokens", "inherited")
         },
-        **{name: kept[name] for name in ("folded_rem", "pieces") if kept[name]},
+        **{name: kept[name] for name in ("folded_rem", "pieces", "matryoshka") if kept[name]},
     }
 
 

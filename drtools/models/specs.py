@@ -34,6 +34,7 @@ class EncoderSpec:
     query_prompt: str | None = None
     document_prompt: str | None = None
     trust_remote_code: bool = False
+    truncate_dimension: int | None = None
 
     def __post_init__(self) -> None:
         if self.document_model and not self.model:

@@ -38,7 +38,7 @@ OF_VECTORS = (  # keys that an index copies from the manifest of its vectors
     "query_fingerprint",
     "document_fingerprint",
 )
-OF_SOME_VECTORS = ("joined", "rem", "document_model")
+OF_SOME_VECTORS = ("joined", "rem", "document_model", "truncate_dimension")
 
 
 def say_lucene_plan(store: CorpusStore, spec: LuceneSpec) -> None:

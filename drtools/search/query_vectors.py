@@ -221,12 +221,17 @@ class QueryEncoder:
         It must be the one that made the vectors.
         """
         from drtools.formats.vectors import named_fingerprints
+        from drtools.models.encoder import Encoder
         from drtools.models.loader import known_fingerprints, load_for_encoding
+        from drtools.models.truncation import truncate
 
         spec = self.encoder_flags.or_from(self.record)
         if not (self.encoder_flags.model or self.encoder_flags.body or self.encoder_flags.rem):
             spec = _of_the_same_version(spec, self.record, self.what)
         encoder = load_for_encoding(spec, self.computing, "query")
+        cut = self.record.get("truncate_dimension")
+        if cut and isinstance(encoder, Encoder) and encoder.dimension > cut:  # as the documents' vectors were
+            truncate(encoder, cut)
         self._check(named_fingerprints(known_fingerprints(encoder, spec)), encoder.dimension, spec.names)
         return encoder
 

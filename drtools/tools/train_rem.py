@@ -24,7 +24,7 @@ from drtools.cli.flags.compute import ComputeFlags
 from drtools.cli.flags.dev import DevFlags
 from drtools.cli.flags.encoder import EncoderFlags
 from drtools.cli.flags.outputs import FolderOutput
-from drtools.cli.flags.training import Dropout, ExampleFlags, Scale, TrainingFlags, epochs_option
+from drtools.cli.flags.training import Dropout, ExampleFlags, Matryoshka, Scale, TrainingFlags, epochs_option
 from drtools.cli.model_card import write_card
 from drtools.methods.ddr.settings import REM_EPOCHS, RemTrainingSettings
 from drtools.outputs.opening import open_folder
@@ -53,6 +53,7 @@ class RemFlags(RemTrainingSettings):
     adapter_scale: Annotated[float, Option(help="factor applied to the adapter's output", rich_help_panel=PANEL)] = 4.0
     dropout: Dropout = None
     scale: Scale = None
+    matryoshka: Matryoshka = None
     loss: Annotated[
         Literal["contrast", "margin-mse"], Option(help="softmax over the batch, or the margins of a teacher")
     ] = "contrast"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -20,6 +21,7 @@ from drtools.models.settings import SIDES
 from drtools.models.specs import ComputeSpec, EncoderSpec
 from drtools.training.avoided_rows import avoid_copies
 from drtools.training.examples import Scores, usable_examples
+from drtools.training.matryoshka import matryoshka, prefixes_of
 from drtools.training.pairs import PairBatches
 from drtools.training.sampling import ExampleSource
 from drtools.training.specs import ExamplesSpec, ShapeSpec, StudentSpec, TrainingSpec
@@ -31,6 +33,7 @@ Item = TypeVar("Item")
 if TYPE_CHECKING:
     from drtools.models.tokens import VectorsBeside
     from drtools.outputs.work import Work
+    from drtools.training.gradients import Batch, Loss
 
 REM_FOLDER = "rem"  # a trained REM by itself, for use with other bodies
 
@@ -58,6 +61,7 @@ class EncoderTraining(TrainingTask):
         self.encoder_flags, self.student, self.shape, self.side = encoder_flags, student, shape, side
         model = self._starting_model()
         self.adopt(model, [half.body for half in halves(model)])
+        self.prefixes = prefixes_of(student.matryoshka, model.dimension)
         self.scale = halves(model)[0].settings.default_scale if student.scale is None else student.scale
 
     def _starting_model(self) -> Encoder | EncoderPair[Encoder]:
@@ -120,6 +124,17 @@ class EncoderTraining(TrainingTask):
             beside=beside,
         )
 
+    def fit(self, batches: Callable[[int], Batch], loss_of: Loss, *rest: Any, **more: Any) -> None:
+        """Train as `TrainingTask.fit` does, with the loss summed over prefixes of the vectors if there are any."""
+        if self.prefixes:
+            normalized = {side: self.model.of(side).settings.normalized for side in (*SIDES, "reinforced")}
+            loss_of = matryoshka(loss_of, self.prefixes, normalized)
+        super().fit(batches, loss_of, *rest, **more)
+
+    def prefix_record(self) -> dict[str, object]:
+        """Return what manifest and card record about prefixes of the vectors."""
+        return {"matryoshka": self.prefixes} if self.prefixes else {}
+
     def finish(self, **facts: object) -> None:
         """Write the folder of the model, its card and manifest, and report the result."""
         self.close(lambda: self._write(facts))
@@ -133,12 +148,14 @@ class EncoderTraining(TrainingTask):
                 fold_rem(half)
             elif self.student.lora_rank:
                 merge_lora(half)
+            half.settings.matryoshka = self.prefixes
         fingerprints = save_encoder(self.model, self.work.path)
         record = {
             "base": self.encoder_flags.start(),
             **({"document_base": self.encoder_flags.document_model} if self.encoder_flags.document_model else {}),
             "rem": self.encoder_flags.rem,
             "scale": self.scale,
+            **self.prefix_record(),
             **self.record(),
             **facts,
         }

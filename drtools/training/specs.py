@@ -42,6 +42,7 @@ class StudentSpec:
     train: Literal["rem", "all"] = "rem"
     dropout: float | None = None
     scale: float | None = None
+    matryoshka: str | None = None
 
 
 @dataclass(frozen=True)

@@ -55,6 +55,14 @@ class EncoderFlags(EncoderSpec):
     trust_remote_code: Annotated[
         bool, Option("--trust-remote-code", help="run code that comes with the model", rich_help_panel="Encoder")
     ] = False
+    truncate_dimension: Annotated[
+        int | None,
+        Option(
+            min=1,
+            help="keep only this many first dimensions of vectors, and normalize them again if the encoder does",
+            rich_help_panel="Encoder",
+        ),
+    ] = None
 
     @property
     def flags_given(self) -> list[str]:

@@ -125,6 +125,15 @@ Scale = Annotated[
     ),
 ]
 
+Matryoshka = Annotated[
+    str | None,
+    Option(
+        help="sum the loss over prefixes of the vectors of these dimensions, such as 768,256,64, so that encode "
+        "--truncate-dimension can cut the vectors; the first is the encoder's own",
+        rich_help_panel="Encoder",
+    ),
+]
+
 
 @dataclass(frozen=True)
 class StudentFlags(StudentSpec):
@@ -151,6 +160,7 @@ class StudentFlags(StudentSpec):
     ] = "rem"
     dropout: Dropout = None
     scale: Scale = None
+    matryoshka: Matryoshka = None
 
 
 Head = Annotated[

@@ -145,6 +145,8 @@ def _encoder(folder: Path) -> Iterator[str]:
         f"  vectors of {vector_dimension(folder, settings)} dimensions: pooling {', '.join(settings.pooling)}, "
         f"{head}, compared by {settings.similarity_word}"
     )
+    if settings.matryoshka:
+        yield f"  trained for prefixes of {', '.join(map(str, settings.matryoshka))} dimensions"
     yield f"  queries are cut at {settings.max_query_tokens} tokens, documents at {settings.max_document_tokens}"
     prompts = {side: settings.prompt(side) for side in SIDES if settings.prompt(side)}
     yield from (f"  before each {side}: {prompt!r}" for side, prompt in prompts.items())

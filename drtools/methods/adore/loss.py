@@ -18,6 +18,7 @@ from drtools.encoding.loop import encode_texts
 from drtools.losses import adore, lambda_weights
 from drtools.methods.adore.batches import QueryBatch
 from drtools.randomness import generator
+from drtools.training.matryoshka import prefix
 
 if TYPE_CHECKING:
     from drtools.methods.adore.live_index import LiveIndex
@@ -84,7 +85,9 @@ class AdoreLoss:
     (`keep`), and are ranked by current scores. `random` negatives are drawn from the corpus; they and the relevant
     documents have their ranks in the whole corpus, for which a metric other than `none` searches at each step. Overlap
     and RR@10 are logged in steps that search, and in every `note_every_steps`-th step. `avoided` has the rows that are
-    not negatives of each query.
+    not negatives of each query. Of query vectors that are cut to fewer dimensions than the documents have (Matryoshka
+    training), the lists and ranks are those of the whole vectors in the same step. They are compared with documents
+    that are cut too, to length 1 if documents are `normalized`.
     """
 
     def __init__(
@@ -101,6 +104,7 @@ class AdoreLoss:
         seed: int,
         note_every_steps: int,
         avoided: dict[str, list[int]] | None = None,
+        normalized: bool = False,
     ) -> None:
         self.live, self.judged, self.depth, self.metric = live, judged, min(depth, len(live)), metric
         self.append_missing, self.decoded, self.scale, self.negatives, self.seed = (
@@ -113,6 +117,8 @@ class AdoreLoss:
         self.note_every_steps = note_every_steps
         self.avoided = avoided or {}
         self.kept: dict[str, np.ndarray] = {}
+        self.normalized = normalized
+        self.latest: tuple[QueryBatch, int, list[RankedCandidates]] | None = None  # with the dimension of its queries
 
     def keep(self, lists: dict[str, np.ndarray]) -> None:
         """Set the static lists of rows, by query."""
@@ -120,7 +126,14 @@ class AdoreLoss:
 
     def __call__(self, vectors: Tensor, batch: QueryBatch) -> tuple[Tensor, Metrics]:
         """Return the mean of the lists' losses over queries. Queries without a pair count as 0."""
-        now = vectors.detach().float().cpu().numpy()
+        if self.latest and self.latest[0] is batch and vectors.shape[1] < self.latest[1]:
+            return self._mean(vectors, self.latest[2], batch), {}
+        lists, metrics = self._listed(batch, vectors.detach().float().cpu().numpy())
+        self.latest = (batch, vectors.shape[1], lists)
+        return self._mean(vectors, lists, batch), metrics
+
+    def _listed(self, batch: QueryBatch, now: np.ndarray) -> tuple[list[RankedCandidates], Metrics]:
+        """Return the list of each query with the vectors [B, D] of this step, and the metrics."""
         # all ranks below the metric's cutoff count the same, so the ranking can end there
         ranking = max(self.depth, self.metric.cut) if self.negatives == "random" and self.metric.cut else 0
         if ranking:
@@ -130,14 +143,16 @@ class AdoreLoss:
             retrieved = self.live.search(now, ranking or self.depth)[1]
         used = self._used(batch, now) if retrieved is None or self.negatives != "live" else retrieved
         metrics = {} if retrieved is None else self._metrics(batch, retrieved[:, : self.depth], used)
-        lists = self._lists(batch, used, retrieved if ranking else None)
+        return self._lists(batch, used, retrieved if ranking else None), metrics
+
+    def _mean(self, vectors: Tensor, lists: list[RankedCandidates], batch: QueryBatch) -> Tensor:
         losses = [
             self._of_query(scores, candidates, query_id)
             for scores, candidates, query_id in zip(
                 self._scores(vectors.float(), lists), lists, batch.query_ids, strict=True
             )
         ]
-        return torch.stack(losses).mean(), metrics
+        return torch.stack(losses).mean()
 
     def _lists(
         self, batch: QueryBatch, used: list[np.ndarray] | np.ndarray, ranking: np.ndarray | None
@@ -184,6 +199,8 @@ class AdoreLoss:
         """Score each list; a row that is in several lists is read, and multiplied with all queries, only once."""
         rows, places = np.unique(np.concatenate([candidates.rows for candidates in lists]), return_inverse=True)
         documents = torch.from_numpy(self.live.vectors_of(rows, self.decoded)).to(queries.device)
+        if queries.shape[1] < documents.shape[1]:
+            documents = prefix(documents, queries.shape[1], self.normalized)
         table = self.scale * (queries @ documents.T)
         return [
             own[part]

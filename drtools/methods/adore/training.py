@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from drtools.methods.adore.batches import query_batches
@@ -12,6 +14,7 @@ from drtools.methods.adore.loss import AdoreLoss, StaticLists
 from drtools.methods.adore.settings import EPOCHS, WARMUP_STEPS, AdoreSettings, Metric
 from drtools.models.encoder import Encoder
 from drtools.models.loader import known_fingerprints
+from drtools.outputs import manifest
 from drtools.training.encoder_task import EncoderTraining
 from drtools.training.loop import LOG_EVERY_STEPS
 from drtools.training.plan import UNKNOWN_STEPS
@@ -38,7 +41,7 @@ def train(
     card: Card = no_card,
 ) -> None:
     """Train a query encoder on judged queries, and write its folder, which is bound to the index."""
-    task = EncoderTraining(work, start, student, training, compute, side="query")
+    task = EncoderTraining(work, cut_as(start, settings), student, training, compute, side="query")
     task.write_card = card
     encoder = task.model
     assert isinstance(encoder, Encoder), "the encoder of one side"
@@ -61,6 +64,7 @@ def train(
         seed=training.seed,
         note_every_steps=LOG_EVERY_STEPS,
         avoided=avoided,
+        normalized=bool(live.record.get("normalized")),
     )
     refresh = None
     if settings.negatives == "static":
@@ -78,3 +82,10 @@ def train(
         refresh=refresh,
     )
     task.finish(queries=len(texts), documents=len(live))
+
+
+def cut_as(start: EncoderSpec, settings: AdoreSettings) -> EncoderSpec:
+    """Return the start encoder with vectors that are cut to the dimension of the documents' vectors, if those are."""
+    where = settings.index or settings.vectors
+    cut = manifest.read(Path(where)).get("truncate_dimension") if where else None
+    return replace(start, truncate_dimension=cut) if cut and start.truncate_dimension is None else start

@@ -79,6 +79,12 @@ class RemTraining(EncoderTraining):
                 where=f"{param('body')} with {param('rem')}",
                 remedy=f"use {param('model')} BODY",
             )
+        if encoder_flags.truncate_dimension:
+            raise InputError(
+                "the folder of a REM has no dimension of vectors",
+                where=f"{param('truncate_dimension')} {encoder_flags.truncate_dimension}",
+                remedy="leave it out, and cut the vectors when you encode",
+            )
         self.rem = rem
         super().__init__(work, encoder_flags, student, training, compute)
 
@@ -111,6 +117,7 @@ class RemTraining(EncoderTraining):
             parameters=own,
             body_parameters=body,
             scale=self.scale,
+            **self.prefix_record(),
             **self.record(),
             **facts,
         )

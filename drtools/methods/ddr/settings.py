@@ -56,6 +56,7 @@ class RemTrainingSettings:
     adapter_scale: float = 4.0
     dropout: float | None = None
     scale: float | None = None
+    matryoshka: str | None = None
     loss: Literal["contrast", "margin-mse"] = "contrast"
     hard_negatives: int = 3
     accept_scores: bool = False
@@ -76,4 +77,4 @@ class RemTrainingSettings:
     @property
     def student(self) -> StudentSpec:
         """How the encoder with the REM is trained."""
-        return StudentSpec(dropout=self.dropout, scale=self.scale)
+        return StudentSpec(dropout=self.dropout, scale=self.scale, matryoshka=self.matryoshka)

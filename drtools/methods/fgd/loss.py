@@ -32,7 +32,6 @@ class FgdLoss:
     def __init__(
         self,
         levels: Sequence[str],
-        dimension: int,
         passages: int,
         scale: float,
         *,
@@ -40,12 +39,12 @@ class FgdLoss:
         negative_pieces: int,
         direction: Direction,
     ) -> None:
-        self.levels, self.dimension, self.passages, self.scale = levels, dimension, passages, scale
+        self.levels, self.passages, self.scale = levels, passages, scale
         self.weight, self.negative_pieces, self.reverse = weight, negative_pieces, direction == "student-teacher"
 
     def __call__(self, queries: Tensor, rows: Tensor, batch: PieceBatch | PairBatch) -> tuple[Tensor, Metrics]:
         """Return the loss of the whole batch, and its parts."""
-        vectors = rows.unflatten(1, (-1, self.dimension))
+        vectors = rows.unflatten(1, (-1, queries.shape[1]))
         table = scores(queries, vectors[:, 0], self.scale)
         relevant, owner = (torch.from_numpy(part).to(table.device) for part in (batch.relevant, batch.owner))
         mine = owner == torch.arange(len(table), device=table.device).unsqueeze(1)

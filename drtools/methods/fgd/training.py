@@ -64,7 +64,6 @@ def train(
         batches = task.pair_batches(sources, negatives=settings.hard_negatives)
     loss = FgdLoss(
         settings.chosen_levels,
-        task.model.dimension,
         passages,
         task.scale,
         weight=settings.contrastive_weight,

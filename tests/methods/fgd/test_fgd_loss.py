@@ -102,7 +102,6 @@ def test_every_ablation_by_loops(levels, reverse):
     )
     loss = FgdLoss(
         levels,
-        SIZE,
         PASSAGES,
         0.7,
         weight=0.2,
@@ -124,7 +123,6 @@ def test_negatives_are_chosen_as_they_score_now():
     batch = batch_of()
     loss = FgdLoss(
         ("passage",),
-        SIZE,
         PASSAGES,
         1.0,
         weight=0.0,
