@@ -24,6 +24,9 @@ os.environ["CUDA_VISIBLE_DEVICES"] = (
     ""  # what is promised bit for bit is promised on the CPU; benchmarks/gpu.py compares a GPU with it
 )
 
+TRIES = int(os.environ.get("DRTOOLS_TRIES", "1"))  # how many times the usual tries slow tests of faults make
+SEED = int(os.environ.get("DRTOOLS_SEED", "0"))  # what they draw by
+
 WORDS = (
     "fox hound otter heron badger salmon falcon marten lynx beaver adder newt raven finch osprey stoat weasel hare "
     "hammer chisel plane lathe anvil wrench pliers gouge mallet rasp clamp vise auger bradawl spokeshave "

@@ -177,6 +177,14 @@ def damaged_head(raw: bytes, draw: random.Random) -> Mutation:
     return damaged_bytes(raw, draw, 0, 128 if draw.random() < 0.7 else None)
 
 
+def damaged_file(file: Path, draw: random.Random) -> bytes:
+    """Return other bytes for a file of unfinished work."""
+    raw = file.read_bytes()
+    if file.suffix == ".json" and draw.random() < 0.8:
+        return damaged_json(raw, draw)[0]
+    return damaged_npy(raw, draw)[0] if file.suffix == ".npy" else damaged_bytes(raw, draw)[0]
+
+
 MUTATIONS: dict[str, Callable[[bytes, random.Random], Mutation]] = {
     "json": damaged_json,
     "npy": damaged_npy,

@@ -161,6 +161,22 @@ def test_every_flipped_bit_of_a_checkpoint_is_refused(tmp_path):
             load_tensors(path, model, optimizer)
 
 
+@pytest.mark.slow
+def test_damaged_negatives_of_a_refresh_without_checksums_are_one_line(commands, toy, drtools, interrupt_at):
+    words, working = commands["train-star"], toy.folder / "out.partial/working"
+    interrupt_at(work_module, "write_json", 6)
+    assert drtools(*words, "-o", toy.folder / "out").status == 130
+    state = toy.folder / "out.partial/state.json"
+    record = json.loads(state.read_bytes())
+    record.pop("checksums")
+    state.write_text(json.dumps(record))
+    damaged = bytearray((working / record["refreshed"]).read_bytes())
+    damaged[len(damaged) // 3] ^= 1
+    (working / record["refreshed"]).write_bytes(damaged)
+    outcome = drtools(*words, "-o", toy.folder / "out")
+    assert outcome.status == 2 and "the refreshed part is damaged or missing" in outcome.err, outcome.err
+
+
 def test_work_without_checksums_is_continued(toy, encoder_folder, drtools, interrupt_at):
     words = ["encode", "--model", encoder_folder, "--corpus", toy.corpus, "--chunk", "16", *FP32]
     interrupt_at(work_module, "write_json", 3)

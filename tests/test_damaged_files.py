@@ -1,4 +1,7 @@
-"""Damaged machine files: every tool that reads one does its work or ends in one line, and never with a traceback."""
+"""Damaged machine files: every tool that reads one does its work or ends in one line, and never with a traceback.
+
+DRTOOLS_TRIES=10 multiplies the number of tries of the slow tests, and DRTOOLS_SEED=1 draws others.
+"""
 
 import functools
 import json
@@ -10,9 +13,8 @@ from pathlib import Path
 
 import damage
 import pytest
-from conftest import Toy, make_bert, make_encoder
+from conftest import SEED, TRIES, Toy, make_bert, make_encoder
 
-SEED = 24
 OF_NATIVE_CODE = ("flat", "ivf", "bm25")  # whose libraries could end this process
 OF_THE_SAMPLE = ("vectors", "query-vectors", "dense.run", "fused.run")
 LIGHT = ("show", "search", "index", "fuse", "eval", "convert", "make-dark-examples", "publish", "mine-negatives")
@@ -57,7 +59,7 @@ def world(tmp_path_factory, program) -> Path:
 
 def failures(cases, times, world, run) -> list[str]:
     """Damage files of the cases in turn, and return what went wrong."""
-    draws = [(cases[number % len(cases)], random.Random(f"{SEED} {number}")) for number in range(times)]
+    draws = [(cases[number % len(cases)], random.Random(f"{24 + SEED} {number}")) for number in range(times)]
     return [wrong for case, draw in draws if (wrong := damage.damage_once(case, world, draw, run))]
 
 
@@ -77,14 +79,14 @@ def test_a_sample_of_damage_ends_in_one_line(tmp_path, drtools, monkeypatch):
 def test_damage_ends_in_one_line(world, program, environment, artefact):
     cases = [case for case in damage.CASES if case.artefact == artefact]
     run = functools.partial(as_a_process, program, environment)
-    assert failures(cases, 40 * len(cases), world, run) == []
+    assert failures(cases, 40 * TRIES * len(cases), world, run) == []
 
 
 @pytest.mark.slow
 def test_damage_of_a_lucene_index_ends_in_one_line(world, program, environment):
     run = functools.partial(as_a_process, program, environment)
     assert run(*damage.LUCENE, cwd=world, cache=world / "cache").status == 0
-    assert failures(damage.WITH_LUCENE, 40, world, run) == []
+    assert failures(damage.WITH_LUCENE, 40 * TRIES, world, run) == []
 
 
 @pytest.mark.parametrize(
@@ -106,17 +108,9 @@ FIXTURE = Path(__file__).parent / "fixtures/0.1.0"
 STOPPED = json.loads((FIXTURE / "commands.json").read_text())["stopped"]
 
 
-def damage_of(file: Path, draw: random.Random) -> bytes:
-    """Return other bytes for a file of unfinished work."""
-    raw = file.read_bytes()
-    if file.suffix == ".json" and draw.random() < 0.8:
-        return damage.damaged_json(raw, draw)[0]
-    return damage.damaged_npy(raw, draw)[0] if file.suffix == ".npy" else damage.damaged_bytes(raw, draw)[0]
-
-
 def continue_damaged(name: str, tries: int, folder: Path, run) -> list[str]:
     """Damage one file of work that was stopped, and continue it, so many times; return what went wrong."""
-    draw, found = random.Random(name), []
+    draw, found = random.Random(f"{name} {SEED}" if SEED else name), []
     kept = folder / "kept"
     shutil.copytree(FIXTURE / f"{name}.stopped", kept)
     (kept / "working").mkdir(exist_ok=True)
@@ -129,7 +123,7 @@ def continue_damaged(name: str, tries: int, folder: Path, run) -> list[str]:
             shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
         shutil.copytree(kept, partial)
         file = draw.choice(sorted(path for path in partial.rglob("*") if path.is_file() and path.name != "lock"))
-        damaged = damage_of(file, draw)
+        damaged = damage.damaged_file(file, draw)
         cut = file.suffix != ".json" and len(damaged) < file.stat().st_size
         file.write_bytes(damaged)
         outcome = run(*STOPPED[name], cwd=folder, cache=folder / "cache-of-the-test")
@@ -145,7 +139,7 @@ def continue_damaged(name: str, tries: int, folder: Path, run) -> list[str]:
 @pytest.mark.parametrize("name", STOPPED)
 def test_damaged_work_that_was_stopped_ends_in_one_line(name, tmp_path, program, environment):
     run = functools.partial(as_a_process, program, environment)
-    assert continue_damaged(name, 60, tmp_path, run) == []
+    assert continue_damaged(name, 60 * TRIES, tmp_path, run) == []
 
 
 def test_a_sample_of_damaged_work_ends_in_one_line(tmp_path, drtools, monkeypatch):
