@@ -40,7 +40,19 @@ def test_a_whole_file_is_read_again_when_it_changed(tmp_path):
                 "first": 0,
                 "last": len(content),
                 "crc32": zlib.crc32(content),
+                "whole": True,
             }
+
+
+def test_only_a_file_that_grows_may_be_longer_than_its_checksum(tmp_path):
+    for name in ("grows", "whole"):
+        (tmp_path / name).write_bytes(b"one")
+    recorded = Checksums(tmp_path).of({"grows": Span(0, 3), "whole": Span(0, None)})
+    (tmp_path / "grows").write_bytes(b"one, two")
+    Checksums(tmp_path).compare(recorded)
+    (tmp_path / "whole").write_bytes(b"one, two")
+    with pytest.raises(InputError, match="/whole: its content changed after it was written"):
+        Checksums(tmp_path).compare(recorded)
 
 
 @pytest.fixture
@@ -174,7 +186,10 @@ def test_damaged_negatives_of_a_refresh_without_checksums_are_one_line(commands,
     damaged[len(damaged) // 3] ^= 1
     (working / record["refreshed"]).write_bytes(damaged)
     outcome = drtools(*words, "-o", toy.folder / "out")
-    assert outcome.status == 2 and "the refreshed part is damaged or missing" in outcome.err, outcome.err
+    assert (
+        outcome.status == 2
+        and "not a whole .npz file of arrays (found a damaged archive); use --overwrite" in outcome.err
+    ), outcome.err
 
 
 def test_work_without_checksums_is_continued(toy, encoder_folder, drtools, interrupt_at):

@@ -2,7 +2,7 @@
 
 The process counts its own operations on files below one folder (opening for writing, renaming, removing, flushing ...)
 and sends itself a signal before the one that was asked for. DRTOOLS_TRIES=10 multiplies the number of tries of the slow
-tests, and DRTOOLS_SEED=1 draws others.
+tests, DRTOOLS_SEED=1 draws others, and `pytest -rP` shows how many were made.
 """
 
 import hashlib
@@ -202,6 +202,7 @@ def crash(
         assert content(killed.out) == whole and fingerprint_of(killed.out) == fingerprint, where
         assert killed.left() == [], where
         assert not list(killed.out.rglob("*.new")) and not list(killed.out.rglob(".tmp*")), where
+    print(f"{len(chosen)} tries at {len(operations)} operations")
 
 
 @pytest.mark.parametrize("replacing", [False, True], ids=["new", "replacing"])
@@ -239,6 +240,7 @@ def test_a_kill_at_random_moments(crashing, name):
         again = killed.run()
         assert again.returncode == 0, (moments, again.stderr)
         assert content(killed.out) == whole and killed.left() == [], moments
+    print(f"{TRIES} tries")
 
 
 @pytest.mark.slow
@@ -265,6 +267,7 @@ def test_damaged_unfinished_work_is_refused_or_ends_in_the_same_content(crashing
         where = f"{file.relative_to(partial)}: {raw[:60]!r} became {damaged[:60]!r}: {again.stderr}"
         assert not found, f"{where} {found}"
         assert again.returncode or content(killed.out) == whole, where
+    print(f"{15 * TRIES} tries")
 
 
 def fill(full: Crashing, sizes: list[int]) -> None:
@@ -284,6 +287,7 @@ def fill(full: Crashing, sizes: list[int]) -> None:
         again = full.run()
         assert again.returncode == 0 and content(full.out) == whole and full.left() == [], again.stderr
     assert refused
+    print(f"{len(sizes)} tries, {refused} without enough room")
 
 
 @pytest.mark.parametrize("name", ["encoded"])

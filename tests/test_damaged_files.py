@@ -1,6 +1,7 @@
 """Damaged machine files: every tool that reads one does its work or ends in one line, and never with a traceback.
 
-DRTOOLS_TRIES=10 multiplies the number of tries of the slow tests, and DRTOOLS_SEED=1 draws others.
+DRTOOLS_TRIES=10 multiplies the number of tries of the slow tests, DRTOOLS_SEED=1 draws others, and `pytest -rP` shows
+how many were made.
 """
 
 import functools
@@ -59,6 +60,7 @@ def world(tmp_path_factory, program) -> Path:
 
 def failures(cases, times, world, run) -> list[str]:
     """Damage files of the cases in turn, and return what went wrong."""
+    print(f"{times} tries")
     draws = [(cases[number % len(cases)], random.Random(f"{24 + SEED} {number}")) for number in range(times)]
     return [wrong for case, draw in draws if (wrong := damage.damage_once(case, world, draw, run))]
 

@@ -39,6 +39,21 @@ def open_npy(path: str | Path, advice: str, mode: Literal["r", "r+"] = "r", name
     return array
 
 
+def read_archive(path: Path, advice: str) -> dict[str, np.ndarray]:
+    """Read all arrays of an .npz file. Raises InputError for anything else, which ends with `advice`."""
+    import numpy as np
+
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
+    except (OSError, MemoryError):
+        raise
+    except Exception as error:  # of the archive, and of the headers in it
+        raise InputError(
+            f"not a whole .npz file of arrays ({_found(path, error)})", where=path, remedy=advice
+        ) from None
+
+
 def create_npy(path: Path, dtype: np.dtype | type | str, shape: tuple[int, ...]) -> np.memmap:
     """Create an .npy file of zeros and return it as a memory map.
 

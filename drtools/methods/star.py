@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Literal, cast
 
 from drtools import reporting
 from drtools.errors import InputError, param
-from drtools.formats.npy import create_npy
+from drtools.formats.npy import create_npy, read_archive
 from drtools.formats.text_sources import DocumentTexts
+from drtools.outputs.state_file import START_AFRESH
 from drtools.search.mining import MiningRules, choose_negatives, parse_ranks
 
 if TYPE_CHECKING:
@@ -216,13 +217,14 @@ class HardNegativeRefresh:
 
     def load(self, path: Path) -> None:
         """Use these negatives from now on, also if an earlier process made them."""
-        import numpy as np
-
         from drtools.training.examples import RaggedArray
 
-        with np.load(path, allow_pickle=False) as found:
-            for number, source in enumerate(self.sources):
-                source.examples.negatives = RaggedArray(found[f"flat-{number}"], found[f"starts-{number}"])
+        found = read_archive(path, START_AFRESH)  # 0.1.0 saved no checksum of it
+        for number, source in enumerate(self.sources):
+            flat, starts = (found.get(f"{name}-{number}") for name in ("flat", "starts"))
+            if flat is None or starts is None:
+                raise InputError(f"no negatives of corpus {number + 1}", where=path, remedy=START_AFRESH)
+            source.examples.negatives = RaggedArray(flat, starts)
         step = int(path.name.rpartition("-")[2])
         for lengths in (source.examples.negatives.lengths for source in self.sources if self.world.is_first):
             without = int((lengths == 0).sum())

@@ -20,12 +20,16 @@ class Span(NamedTuple):
     last: int | None
 
 
-class Checksum(TypedDict):
-    """CRC-32 of bytes `first` to `last` of a file."""
-
+class _Bytes(TypedDict):
     first: int
     last: int
     crc32: int
+
+
+class Checksum(_Bytes, total=False):
+    """CRC-32 of bytes `first` to `last` of a file. If `whole`, the file ends there and does not grow any more."""
+
+    whole: bool
 
 
 class Checksums:
@@ -51,14 +55,16 @@ class Checksums:
             grows = grows and self.seen.get(name) == looks
             self.seen[name] = looks
         first, crc = (known["last"], known["crc32"]) if known is not None and grows else (span.first, 0)
-        return {"first": span.first, "last": last, "crc32": _crc32(path, first, last, crc)}
+        sum_of_bytes: Checksum = {"first": span.first, "last": last, "crc32": _crc32(path, first, last, crc)}
+        return {**sum_of_bytes, "whole": True} if span.last is None else sum_of_bytes
 
     def compare(self, recorded: Mapping[str, Checksum]) -> None:
         """Raise InputError if bytes are not those that were recorded; otherwise continue from these checksums."""
         for name, known in recorded.items():
             path = self.folder / name
             try:
-                same = _crc32(path, known["first"], known["last"], 0) == known["crc32"]
+                ends = not known.get("whole") or path.stat().st_size == known["last"]
+                same = ends and _crc32(path, known["first"], known["last"], 0) == known["crc32"]
             except (FileNotFoundError, NotADirectoryError, IsADirectoryError, ValueError):
                 same = False
             if not same:

@@ -1,8 +1,7 @@
 """Save and load the model and the optimizer as safetensors, so that a stopped training continues exactly."""
 
-import zipfile
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -76,15 +75,3 @@ def load_tensors(path: Path, model: Learner, optimizer: torch.optim.Optimizer | 
             _, index, key = name.split(".", 2)
             state.setdefault(int(index), {})[key] = tensor
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-
-
-def load_refreshed(load: Callable[[Path], None], path: Path) -> None:
-    """Load the refreshed part of an earlier process. Raises InputError if it is damaged; 0.1.0 saved no checksum."""
-    try:
-        load(path)
-    except (ValueError, LookupError, EOFError, FileNotFoundError, zipfile.BadZipFile, zlib.error) as error:
-        raise InputError(
-            f"the refreshed part is damaged or missing ({' '.join(str(error).split())})",
-            where=path,
-            remedy=f"start afresh with {param('overwrite')}",
-        ) from None

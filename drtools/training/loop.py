@@ -22,7 +22,7 @@ from drtools.errors import InputError, param
 from drtools.outputs.checksums import Span
 from drtools.outputs.contents import WORKING
 from drtools.outputs.disk import flush_to_disk
-from drtools.training.checkpoints import load_refreshed, load_tensors, save_tensors
+from drtools.training.checkpoints import load_tensors, save_tensors
 from drtools.training.gradients import Batch, Gradients, Loss
 from drtools.training.log import Log
 from drtools.training.memory import budget_of
@@ -292,7 +292,7 @@ def fit(
     run.model.train()
     ahead = _Prefetch(batches, refresh)
     if refresh and run.refreshed:
-        load_refreshed(refresh.load, run.work.working / run.refreshed)
+        refresh.load(run.work.working / run.refreshed)
     with signals.noted(_say_stopping) as asked, ahead.thread:
         if measure and not run.evaluations:
             run.evaluate(measure)

@@ -15,8 +15,11 @@ import torch
 from torch import Tensor
 
 from drtools.encoding.loop import encode_texts
+from drtools.errors import InputError
+from drtools.formats.npy import open_npy
 from drtools.losses import adore, lambda_weights
 from drtools.methods.adore.batches import QueryBatch
+from drtools.outputs.state_file import START_AFRESH
 from drtools.randomness import generator
 from drtools.training.matryoshka import prefix
 
@@ -252,5 +255,13 @@ class StaticLists:
 
     def load(self, path: Path) -> None:
         """Use these lists from now on."""
-        rows = np.load(path, allow_pickle=False)
+        rows, documents = open_npy(path, START_AFRESH), len(self.loss.live)  # 0.1.0 saved no checksum of it
+        whole = rows.dtype == np.int64 and rows.ndim == 2 and len(rows) == len(self.texts)
+        if not whole or (rows >= documents).any():
+            raise InputError(
+                f"found {rows.dtype} {list(rows.shape)}",
+                where=path,
+                expected=f"rows of {documents:,} documents for {len(self.texts):,} queries",
+                remedy=START_AFRESH,
+            )
         self.loss.keep({query_id: row[row >= 0] for query_id, row in zip(self.texts, rows, strict=True)})

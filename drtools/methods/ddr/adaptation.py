@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import zipfile
-import zlib
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +15,7 @@ from drtools.encoding.loop import encode_tokens
 from drtools.errors import InputError, param
 from drtools.formats.corpus_store import open_store
 from drtools.formats.lines import local, shown
+from drtools.formats.npy import read_archive
 from drtools.losses import masked_language
 from drtools.methods.ddr.masking import MaskedBatch, MaskedBatches, Masker, corpus_texts, count_windows, hold_out
 from drtools.methods.ddr.separation import separation_of
@@ -297,10 +296,8 @@ class MaskedTraining(TrainingTask):
 def _read_windows(path: Path) -> np.ndarray | None:
     """Return the counts that `_count_windows` wrote, or None if the file is missing or damaged."""
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            windows: np.ndarray = archive["windows"]
-            return windows
-    except (FileNotFoundError, zipfile.BadZipFile, zlib.error, ValueError, KeyError, EOFError, NotImplementedError):
+        return read_archive(path, "").get("windows")
+    except (FileNotFoundError, InputError):
         return None
 
 

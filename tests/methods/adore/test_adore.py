@@ -9,9 +9,11 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 
+from drtools.errors import InputError
 from drtools.methods.adore.batches import QueryBatch
-from drtools.methods.adore.loss import AdoreLoss, Judged, candidates_of
+from drtools.methods.adore.loss import AdoreLoss, Judged, StaticLists, candidates_of
 from drtools.methods.adore.settings import Metric
+from drtools.models.compute import Compute
 
 
 class Frozen:
@@ -176,10 +178,10 @@ def test_random_negatives_and_relevant_documents_stand_at_their_ranks_in_the_cor
     assert expected.item() > 0 and bool(told) == (metric != "none")
 
 
-def test_the_log_is_told_overlap_and_rr():
-    documents = np.eye(12, dtype=np.float32)
-    loss = AdoreLoss(
-        Frozen(documents),
+def static_loss() -> AdoreLoss:
+    """Return the loss of one query over twelve documents, with static lists."""
+    return AdoreLoss(
+        Frozen(np.eye(12, dtype=np.float32)),
         {"a": Judged(np.array([2]), np.ones(1, np.float32))},
         depth=4,
         metric=Metric.parse("rr@10"),
@@ -190,6 +192,22 @@ def test_the_log_is_told_overlap_and_rr():
         seed=1,
         note_every_steps=1,
     )
+
+
+@pytest.mark.parametrize("rows", [[[0, 12, 6, 2]], [[0, 5], [6, 2]], [0, 5, 6, 2], [[0.0, 5.0, 6.0, 2.0]]])
+def test_static_lists_of_earlier_work_that_are_damaged_are_refused(tmp_path, rows):
+    loss = static_loss()
+    lists = StaticLists(loss, {"a": "words"}, None, Compute("cpu", "fp32", 64), 2)
+    np.save(tmp_path / "lists.npy", np.array([[0, 5, -1, 2]]))
+    lists.load(tmp_path / "lists.npy")
+    assert loss.kept["a"].tolist() == [0, 5, 2]
+    np.save(tmp_path / "lists.npy", np.array(rows))
+    with pytest.raises(InputError, match="expected rows of 12 documents for 1 queries"):
+        lists.load(tmp_path / "lists.npy")
+
+
+def test_the_log_is_told_overlap_and_rr():
+    loss = static_loss()
     loss.keep({"a": np.array([0, 5, 6, 2])})
     vector = torch.tensor([[4.0, 3.0, 2.0, 1.0] + [0.0] * 8], requires_grad=True)
     value, told = loss(vector, QueryBatch({}, {}, ["a"], 0))
