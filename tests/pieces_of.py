@@ -7,7 +7,7 @@ from pathlib import Path
 from conftest import write_jsonl
 
 from drtools.cli.flags.encoder import PieceFlags
-from drtools.models.encoder_files import load_encoder
+from drtools.models.loader import load_encoder
 from drtools.models.pieces import layout_of, tokenize_pieces
 
 SIZES = PieceFlags(passage_tokens=16, sentence_tokens=8, least_piece_tokens=3)

@@ -15,12 +15,12 @@ from torch import Tensor, nn
 from drtools import reporting
 from drtools.errors import InputError, param
 from drtools.models.bodies import check_body, of_one_length, padding_leaks, positions_of
-from drtools.models.hub import resolve
 from drtools.models.json_files import body_config, own_settings
 from drtools.models.loading import load_weights, refuse_missing, save_weights, without_truncation
 from drtools.models.module_files import CONFIG, CrossEncoderSettings, read_ranker
 from drtools.models.module_keys import check_keys
 from drtools.models.pair_template import template_of
+from drtools.models.resolving import resolve
 from drtools.models.settings import LONGEST_BY_DEFAULT, OURS, refuse_adapter, weights_fingerprint
 from drtools.models.tokenizers import deviations, fit_tokenizer
 from drtools.models.unused import check_unused

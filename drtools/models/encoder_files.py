@@ -13,59 +13,23 @@ from drtools.errors import InputError
 from drtools.models.bodies import body_class, check_body, positions_of
 from drtools.models.encoder import Encoder
 from drtools.models.heads import make_head, save_head
-from drtools.models.hub import resolve
 from drtools.models.loading import load_outline, load_weights, refuse_missing, save_weights, without_truncation
 from drtools.models.lora import has_lora
 from drtools.models.module_files import POOLINGS
 from drtools.models.pair import EncoderPair, halves, router_files
-from drtools.models.rem_files import load_rem
 from drtools.models.settings import (
     OURS,
     SIDES,
     EncoderSettings,
     fingerprints,
-    is_pair,
     ours_as_json,
     read_settings,
-    side_folder,
 )
 from drtools.models.tokenizers import fit_tokenizer
 from drtools.models.unused import check_unused
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
-
-def load_encoder(
-    name: str,
-    pooling: str | None = None,
-    trust_remote_code: bool = False,
-    dropout: float | None = None,
-    rem: str | None = None,
-) -> Encoder | EncoderPair[Encoder]:
-    """Load an encoder or a pair in float32 and eval mode, from a folder or a hub name.
-
-    It has the settings of its files, and may be an encoder of one side. Tools use `loader.load_named`, which also
-    applies the settings of a specification. `dropout` replaces the dropout of the body. With the folder of a `rem`,
-    that relevance module is added but not folded in.
-    """
-    folder = resolve(name)
-    if is_pair(folder):
-        if rem:
-            raise InputError(
-                "a pair of encoders, on which no REM can be put",
-                where=folder,
-                remedy="name one of its subfolders, query or document",
-            )
-        halves = (side_folder(folder, side) for side in SIDES)
-        query, document = (
-            load_folder(half, read_settings(half, pooling), trust_remote_code, dropout) for half in halves
-        )
-        return EncoderPair(query, document, folder).eval()
-    encoder = load_folder(folder, read_settings(folder, pooling), trust_remote_code, dropout)
-    if rem:
-        load_rem(encoder, Path(rem))
-    return encoder
 
 
 def load_folder(

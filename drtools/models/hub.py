@@ -12,6 +12,8 @@ Without a list, as after a download by another program, a snapshot is complete i
 tokenizer, and modules.json with the files of its modules, prompts and lengths. The cache's mark that the repository
 does not have a file counts for modules.json, prompts and lengths. Other snapshots are completed from the hub, and
 refused if the hub cannot be reached.
+
+Pickled weights are fetched only for a model without safetensors.
 """
 
 import importlib.util
@@ -43,8 +45,8 @@ def packaged(name: str) -> Path | None:
     return Path(found.submodule_search_locations[0]) / folder if found and found.submodule_search_locations else None
 
 
-def resolve(name: str) -> Path:
-    """Return the folder of a model.
+def find(name: str) -> Path:
+    """Return the folder of a model, whose weights may be pickles; `resolving.resolve` returns one that can be loaded.
 
     Raises InputError if the name is not a folder or a hub name, or if this user has no access. Raises WorldError if the
     hub cannot be reached.
@@ -54,13 +56,10 @@ def resolve(name: str) -> Path:
     if Path(name).exists():
         raise InputError("a file was found where a model folder or a hub name was expected", where=name)
     folder = _found_here(name) or _fetched_first(name)
-    if not any(folder.rglob("*.safetensors")):
-        raise InputError(
-            "this model has no .safetensors weights on the hub",
-            where=name,
-            remedy=f"convert its weights with `drtools import-model {name} -o FOLDER`, and name that folder",
-        )
-    return folder
+    if any(folder.rglob("*.safetensors")):
+        return folder
+    meant = next((meant for meant in names_meant(name) if _cached(meant) == folder), name)
+    return _only_fetched(meant, [*BESIDE_WEIGHTS, *PICKLES])
 
 
 def _found_here(name: str) -> Path | None:
@@ -93,16 +92,9 @@ def models_here() -> Iterator[tuple[str, Path, str]]:
     for place in sorted(Path(constants.HF_HUB_CACHE).glob("models--*")):
         name = place.name.removeprefix("models--").replace("--", "/")
         if snapshot := _cached(name):
-            whole = is_whole(name, snapshot) and any(snapshot.rglob("*.safetensors"))
+            pickled = _has_listed(name, snapshot, PICKLES) and any(snapshot.rglob("pytorch_model*.bin"))
+            whole = is_whole(name, snapshot) and (pickled or any(snapshot.rglob("*.safetensors")))
             yield name, snapshot, "in the hub's cache" if whole else IN_PART
-
-
-def resolve_published(name: str) -> Path:
-    """Return the folder of a model whose weights may be pickles. Only `published` reads these."""
-    folder = _only_fetched(name, FILES)
-    if not any(folder.glob("*.safetensors")):
-        folder = _only_fetched(name, [*BESIDE_WEIGHTS, *PICKLES])
-    return folder
 
 
 def resolve_tokenizer(name: str) -> Path:

@@ -16,11 +16,44 @@ from drtools.models.lexical import LexicalEncoder, load_lexical
 from drtools.models.pair import EncoderPair, halves
 from drtools.models.rem import check_folds, fold_rem
 from drtools.models.rem_files import load_rem
-from drtools.models.settings import SIDES, is_lexical, read_settings
+from drtools.models.resolving import resolve
+from drtools.models.settings import SIDES, is_lexical, is_pair, read_settings, side_folder
 from drtools.models.sides import EncoderFiles, pair_fingerprints, read_encoder, side_folders
 from drtools.models.specs import EncoderSpec
 from drtools.models.terms import TermKeys
 from drtools.models.truncation import truncate
+
+
+def load_encoder(
+    name: str,
+    pooling: str | None = None,
+    trust_remote_code: bool = False,
+    dropout: float | None = None,
+    rem: str | None = None,
+) -> Encoder | EncoderPair[Encoder]:
+    """Load an encoder or a pair in float32 and eval mode, from a folder or a hub name.
+
+    It has the settings of its files, and may be an encoder of one side. Tools use `load_named`, which also applies the
+    settings of a specification. `dropout` replaces the dropout of the body. With the folder of a `rem`,
+    that relevance module is added but not folded in.
+    """
+    folder = resolve(name)
+    if is_pair(folder):
+        if rem:
+            raise InputError(
+                "a pair of encoders, on which no REM can be put",
+                where=folder,
+                remedy="name one of its subfolders, query or document",
+            )
+        query, document = (
+            load_folder(half, read_settings(half, pooling), trust_remote_code, dropout)
+            for half in (side_folder(folder, side) for side in SIDES)
+        )
+        return EncoderPair(query, document, folder).eval()
+    encoder = load_folder(folder, read_settings(folder, pooling), trust_remote_code, dropout)
+    if rem:
+        load_rem(encoder, Path(rem))
+    return encoder
 
 
 @overload

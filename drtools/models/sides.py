@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from drtools.errors import InputError, param
-from drtools.models.hub import resolve
+from drtools.models.resolving import resolve
 from drtools.models.settings import (
     SIDES,
     EncoderSettings,

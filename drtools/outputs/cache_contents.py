@@ -1,7 +1,7 @@
 """List what is in the cache, and remove what has not been used for a long time.
 
-Only texts and scores are removed. Their files are known by their names and folders. A file that a process has open is
-kept.
+Only texts, scores and copies of models are removed. Their files are known by their names and folders. A file that a
+process has open is kept.
 """
 
 from __future__ import annotations
@@ -19,14 +19,16 @@ from drtools.outputs.cache_locks import at_once
 from drtools.outputs.fingerprints import FINGERPRINTS, known_paths
 from drtools.outputs.places import MEMORY, places_of
 
-STORES, SCORES = "stores", "scores"  # folders of the cache
+STORES, SCORES, MODELS = "stores", "scores", "models"  # folders of the cache
 SECONDS_A_DAY = 86_400
 NAMES = {
     "texts": (STORES, re.compile(r"((?P<content>[0-9a-f]{32})-\d+)\.(sqlite|partial|lock)")),
     "scores": (SCORES, re.compile(r"((?P<content>[0-9a-f]{32})-[a-z0-9]+)\.(sqlite|sqlite-wal|sqlite-shm|lock)")),
+    "models": (MODELS, re.compile(r"((?P<content>[0-9a-f]{32})-\d+)(\.partial|\.lock)?")),  # folders and locks
     "fingerprints": ("", re.compile(rf"({re.escape(FINGERPRINTS)})(-journal|-wal|-shm)?")),
     "places": ("", re.compile(rf"({re.escape(MEMORY)})(-journal|-wal|-shm)?")),
 }
+REMOVED = ("texts", "scores", "models")  # what is removed when it is asked for
 BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 Outcome = Literal["removed", "in use", "scores"]
 
@@ -67,8 +69,11 @@ def _raise(error: OSError) -> None:
 def _whose(path: Path, root: Path) -> tuple[str, str]:
     """Return the kind of a file, and the name that it shares with the files of the same entry."""
     if not path.is_symlink():
+        *inner, last = path.relative_to(root).parts
+        if inner[:1] == [MODELS] and len(inner) > 1:  # a file in the folder of a model
+            inner, last = inner[:1], inner[1]
         for kind, (folder, pattern) in NAMES.items():
-            found = pattern.fullmatch(path.name) if path.parent == root / folder else None
+            found = pattern.fullmatch(last) if inner == ([folder] if folder else []) else None
             if found:
                 return kind, found[1]
     return "others", ""
@@ -79,14 +84,14 @@ def _entry(kind: str, name: str, files: list[Path]) -> Entry | None:
     for path in files:
         with suppress(FileNotFoundError):
             states.append(path.lstat())
-    if not states or (kind in ("texts", "scores") and {path.suffix for path in files} == {".lock"}):
+    if not states or (kind in REMOVED and {path.suffix for path in files} == {".lock"}):
         return None
     used = max(max(state.st_mtime, state.st_atime) for state in states)
     return Entry(kind, name, _owners(kind, name), files, sum(state.st_size for state in states), used)
 
 
 def _owners(kind: str, name: str) -> list[str]:
-    if kind not in ("texts", "scores"):
+    if kind not in REMOVED:
         return []
     names = [str(place) for place in places_of(name)]
     found = NAMES[kind][1].fullmatch(f"{name}.sqlite")
@@ -108,7 +113,7 @@ def prune(
     for entry in sorted(entries, key=lambda entry: entry.used):
         is_old = days is not None and now - entry.used > days * SECONDS_A_DAY
         is_too_much = max_size is not None and total > max_size
-        if entry.kind not in ("texts", "scores") or not (is_old or is_too_much):
+        if entry.kind not in REMOVED or not (is_old or is_too_much):
             continue
         if entry.kind == "scores" and not scores:
             yield entry, "scores"
@@ -136,7 +141,17 @@ def _remove(entry: Entry, dry_run: bool) -> bool:
         if not dry_run:
             for path in sorted(entry.files, key=lambda path: path == lock):
                 path.unlink(missing_ok=True)
+                if entry.kind == "models" and path != lock:
+                    _remove_empty(path.parent)
     return True
+
+
+def _remove_empty(folder: Path) -> None:
+    """Remove a folder of a model, and the one above it, if nothing is left in them."""
+    with suppress(OSError):
+        while folder.name != MODELS:
+            folder.rmdir()
+            folder = folder.parent
 
 
 def _is_open_elsewhere(path: Path) -> bool:

@@ -13,7 +13,7 @@ from drtools.errors import InputError, WorldError
 from drtools.models import compute
 from drtools.models.cross_encoder import load_cross_encoder
 from drtools.models.device import choose_devices
-from drtools.models.encoder_files import load_encoder
+from drtools.models.loader import load_encoder
 from drtools.models.pair_tokens import tokenize_pairs
 from drtools.models.pieces import layout_of, tokenize_pieces
 from drtools.models.replicas import Copies

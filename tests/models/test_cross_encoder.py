@@ -146,6 +146,9 @@ def test_what_is_no_cross_encoder_is_refused(bert, rankers, tmp_path):
     with pytest.raises(InputError, match="a classifier of 3 outputs, expected a cross-encoder"):
         load_cross_encoder(str(three))
     (three / "model.safetensors").rename(three / "pytorch_model.bin")
+    with pytest.raises(InputError, match="could not be read as weights"):
+        load_cross_encoder(str(three))
+    (three / "pytorch_model.bin").rename(three / "weights.pt")
     with pytest.raises(InputError, match="convert pickled weights with `drtools import-model"):
         load_cross_encoder(str(three))
     config = json.loads((three / "config.json").read_text())
@@ -158,7 +161,7 @@ def test_what_is_no_cross_encoder_is_refused(bert, rankers, tmp_path):
 
 
 def test_its_body_may_become_an_encoder(rankers):
-    from drtools.models.encoder_files import load_encoder
+    from drtools.models.loader import load_encoder
 
     encoder = load_encoder(rankers["bert"], pooling="cls")
     assert encoder.settings.max_document_tokens == encoder.settings.max_query_tokens == 64

@@ -10,7 +10,8 @@ from sentence_transformers.sentence_transformer.modules import Pooling
 from drtools.encoding.loop import encode_texts
 from drtools.errors import InputError
 from drtools.models.compute import Compute
-from drtools.models.encoder_files import load_encoder, save_encoder
+from drtools.models.encoder_files import save_encoder
+from drtools.models.loader import load_encoder
 from drtools.models.pooling import POOLING
 from drtools.models.settings import read_settings
 

@@ -17,7 +17,8 @@ from drtools.encoding.loop import encode_texts
 from drtools.errors import InputError
 from drtools.models.bodies import padding_leaks, positions_of
 from drtools.models.compute import Compute
-from drtools.models.encoder_files import load_encoder, load_reader, save_encoder
+from drtools.models.encoder_files import load_reader, save_encoder
+from drtools.models.loader import load_encoder
 from drtools.models.settings import read_settings
 from tests.models.tiny_bodies import (
     EVERY_FAMILY,

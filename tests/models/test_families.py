@@ -10,7 +10,8 @@ from sentence_transformers import SentenceTransformer
 
 from drtools.encoding.loop import encode_texts
 from drtools.models.compute import Compute, place
-from drtools.models.encoder_files import load_encoder, save_encoder
+from drtools.models.encoder_files import save_encoder
+from drtools.models.loader import load_encoder
 from tests.models.tiny_bodies import DECODERS, FAMILIES
 
 TEXTS = [

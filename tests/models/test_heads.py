@@ -8,7 +8,8 @@ from sentence_transformers import SentenceTransformer
 from drtools.encoding.loop import encode_texts
 from drtools.errors import InputError
 from drtools.models.compute import Compute
-from drtools.models.encoder_files import load_encoder, save_encoder
+from drtools.models.encoder_files import save_encoder
+from drtools.models.loader import load_encoder
 from drtools.training.student import add_projection
 
 TEXTS = ["fox runs", "the otter swims in the river and hunts salmon", "hammer"]

@@ -95,7 +95,7 @@ def hub(encoder_folder, tmp_path):
 RESOLVE = """
 import sys
 from drtools.errors import InputError, WorldError
-from drtools.models.hub import resolve
+from drtools.models.resolving import resolve
 try:
     print(resolve("owner/model"))
 except (InputError, WorldError) as error:
@@ -221,13 +221,23 @@ def test_a_revision_stands_behind_the_name(hub):
 
 
 @pytest.mark.slow
-def test_a_model_with_pickled_weights_alone_names_the_import(hub, tmp_path):
+def test_a_model_with_pickled_weights_alone_is_loaded_and_imported(hub, tmp_path):
     import torch
     from safetensors.torch import load_file
 
-    torch.save(load_file(hub.folder / "model.safetensors"), hub.folder / "pytorch_model.bin")
+    before = load_file(hub.folder / "model.safetensors")
+    torch.save(before, hub.folder / "pytorch_model.bin")
     (hub.folder / "model.safetensors").unlink()
-    assert "drtools import-model owner/model -o FOLDER" in resolved(hub)
+    hub.revisions = ("refs%2Fpr%2F9", "main")
+    for name in ("owner/model", "owner/model@refs/pr/9"):
+        asking = RESOLVE.replace("owner/model", name)
+        made = Path(hub.run(asking).stdout.strip())
+        after = load_file(made / "model.safetensors")
+        assert all(torch.equal(after[each], tensor) for each, tensor in before.items())
+        hub.asked.clear()
+        assert hub.run(asking, HF_HUB_OFFLINE="1").stdout.strip() == str(made) and hub.asked == []
+    listed = hub.run("from drtools.models.hub import models_here\nprint(*models_here())", HF_HUB_OFFLINE="1").stdout
+    assert "in the hub's cache\")" in listed
     importing = f"""
 from drtools.cli.main import main
 main(["import-model", "owner/model", "-o", {str(tmp_path / "out")!r}])

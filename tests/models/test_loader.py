@@ -10,10 +10,11 @@ import pytest
 
 from drtools.errors import InputError
 from drtools.methods.fgd.piece_scores import load_cutter
-from drtools.models import hub, loader, sides
+from drtools.models import loader, resolving, sides
 from drtools.models.bodies import positions_of
 from drtools.models.compute import Compute
-from drtools.models.encoder_files import load_encoder, load_reader, save_encoder
+from drtools.models.encoder_files import load_reader, save_encoder
+from drtools.models.loader import load_encoder
 from drtools.models.pair import untie
 from drtools.models.pieces import cut_of, layout_of, tokenize_pieces
 from drtools.models.rem import add_rem
@@ -35,7 +36,7 @@ def looked_up(monkeypatch) -> list[str]:
 
     def resolve(name: str) -> Path:
         names.append(name)
-        return hub.resolve(name)
+        return resolving.resolve(name)
 
     monkeypatch.setattr(sides, "resolve", resolve)
     return names

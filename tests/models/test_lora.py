@@ -7,7 +7,8 @@ import torch
 from drtools.encoding.loop import encode_texts
 from drtools.models.compute import Compute
 from drtools.models.encoder import Encoder
-from drtools.models.encoder_files import load_encoder, save_encoder
+from drtools.models.encoder_files import save_encoder
+from drtools.models.loader import load_encoder
 from drtools.models.lora import add_lora, has_lora, merge_lora
 
 TEXTS = ["fox runs", "the otter swims in the river and hunts salmon", "hammer"]

@@ -9,7 +9,7 @@ import torch
 
 from drtools.errors import InputError
 from drtools.methods.ddr.masking import Masker
-from drtools.models.encoder_files import load_encoder
+from drtools.models.loader import load_encoder
 from drtools.models.masked import IGNORED, MaskedModel, load_head, new_head, save_head
 from tests.models.tiny_bodies import make_body, make_tokenizer
 

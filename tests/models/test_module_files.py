@@ -18,7 +18,8 @@ from drtools.cli.main import main
 from drtools.encoding.loop import encode_texts
 from drtools.errors import InputError
 from drtools.models.compute import Compute
-from drtools.models.encoder_files import load_encoder, save_encoder
+from drtools.models.encoder_files import save_encoder
+from drtools.models.loader import load_encoder
 from drtools.models.module_files import KWARGS, LENGTH_FILES
 from drtools.models.module_keys import KEYS, Only
 from drtools.models.settings import read_settings, vector_dimension

@@ -12,7 +12,8 @@ from drtools.encoding.loop import encode_texts
 from drtools.errors import InputError
 from drtools.models.compute import Compute
 from drtools.models.encoder import Encoder
-from drtools.models.encoder_files import load_encoder, save_encoder
+from drtools.models.encoder_files import save_encoder
+from drtools.models.loader import load_encoder
 from drtools.models.pair import EncoderPair, halves, untie
 from drtools.training.student import add_projection
 

@@ -9,7 +9,7 @@ from drtools.cli.flags.encoder import PieceFlags
 from drtools.errors import InputError
 from drtools.formats.corpus_store import open_store
 from drtools.methods.fgd.batches import FineGrainedBatches, read_piece_scores
-from drtools.models.encoder_files import load_encoder
+from drtools.models.loader import load_encoder
 from drtools.models.pieces import cut, layout_of, tokenize_pieces
 from drtools.training.examples import Scores, usable_examples
 from drtools.training.sampling import ExampleSource

@@ -15,7 +15,8 @@ from safetensors.torch import load_file, save_file
 
 from drtools.errors import InputError
 from drtools.models.encoder import Encoder
-from drtools.models.encoder_files import load_encoder, save_encoder
+from drtools.models.encoder_files import save_encoder
+from drtools.models.loader import load_encoder
 from drtools.models.rem import add_rem, check_folds, fold_rem, rem_parameters, train_parts
 from drtools.models.rem_files import load_rem, save_rem
 from drtools.models.settings import EncoderSettings, RemSettings

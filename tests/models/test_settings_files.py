@@ -12,7 +12,7 @@ from drtools import reporting
 from drtools.encoding.loop import Compute, encode_texts
 from drtools.errors import InputError
 from drtools.models.cross_encoder import load_cross_encoder
-from drtools.models.encoder_files import load_encoder
+from drtools.models.loader import load_encoder
 
 LENGTHS, CONFIG, POOLING = "sentence_bert_config.json", "config_sentence_transformers.json", "1_Pooling/config.json"
 TEXTS = ["fox runs", "the otter swims in the river"]

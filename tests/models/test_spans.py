@@ -7,7 +7,7 @@ from drtools.errors import InputError
 from drtools.methods.fgd.graph import Rgat, SpanStudent, edges
 from drtools.models.cpu.attention import use_sliced_attention
 from drtools.models.cpu.dropout import seeded, use_own_dropout
-from drtools.models.encoder_files import load_encoder
+from drtools.models.loader import load_encoder
 from drtools.models.spans import Spans
 
 PASSAGES, SENTENCES = 3, 4

@@ -16,7 +16,8 @@ from drtools.encoding.loop import encode_texts
 from drtools.errors import InputError
 from drtools.models.compute import Compute
 from drtools.models.cross_encoder import load_cross_encoder
-from drtools.models.encoder_files import load_encoder, save_encoder
+from drtools.models.encoder_files import save_encoder
+from drtools.models.loader import load_encoder
 from drtools.models.settings import fingerprints, read_settings
 from drtools.models.tokenizers import deviations, end_token
 from tests.models.tiny_bodies import EVERY_FAMILY, every_body, make_body, make_tokenizer, spread, write_model

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from drtools.errors import InputError
 from drtools.models import trust
-from drtools.models.encoder_files import load_encoder
+from drtools.models.loader import load_encoder
 from drtools.models.loading import load_weights
 
 

@@ -12,8 +12,8 @@ from safetensors.torch import load_file, save_file
 from drtools.encoding.loop import encode_texts
 from drtools.errors import InputError
 from drtools.models.compute import Compute
-from drtools.models.encoder_files import load_encoder, save_encoder
-from drtools.models.loader import load_named
+from drtools.models.encoder_files import save_encoder
+from drtools.models.loader import load_encoder, load_named
 from drtools.models.pair import EncoderPair
 from drtools.models.sides import side_folders
 from drtools.models.specs import EncoderSpec

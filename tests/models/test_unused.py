@@ -13,7 +13,8 @@ from drtools.cli import console
 from drtools.cli.main import main
 from drtools.errors import InputError
 from drtools.models.cross_encoder import load_cross_encoder, new_cross_encoder
-from drtools.models.encoder_files import load_encoder, save_encoder
+from drtools.models.encoder_files import save_encoder
+from drtools.models.loader import load_encoder
 from drtools.models.masked import load_head, new_head, save_head
 from tests.models.tiny_bodies import EVERY_FAMILY, every_body, make_tokenizer
 

@@ -9,8 +9,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from drtools.models.cross_encoder import load_cross_encoder
-from drtools.models.encoder_files import load_encoder
 from drtools.models.lexical import load_lexical
+from drtools.models.loader import load_encoder
 from drtools.models.masked import load_head, new_head, save_head
 from drtools.models.rem import add_rem
 from drtools.models.rem_files import load_rem, save_rem

@@ -13,7 +13,7 @@ from drtools.formats import piece_vectors
 from drtools.formats.piece_vectors import PieceVectors, PieceWriter, joined, open_pieces
 from drtools.formats.trec import read_qrels, read_run
 from drtools.models.compute import Compute
-from drtools.models.encoder_files import load_encoder
+from drtools.models.loader import load_encoder
 from drtools.models.pieces import layout_of, tokenize_pieces
 from drtools.models.spans import Spans
 from drtools.search import multi_vector

@@ -81,7 +81,7 @@ def command(toy, encoder_folder, out, *more, examples=None):
 
 def batches_of(toy, encoder_folder, form, **settings):
     from drtools.formats.corpus_store import open_store
-    from drtools.models.encoder_files import load_encoder
+    from drtools.models.loader import load_encoder
     from drtools.training.examples import Scores, usable_examples
     from drtools.training.sampling import ExampleSource
 

@@ -8,7 +8,7 @@ import torch
 
 from drtools.encoding.loop import encode_texts
 from drtools.models.compute import Compute
-from drtools.models.encoder_files import load_encoder
+from drtools.models.loader import load_encoder
 from drtools.models.pair import EncoderPair
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "models" / "published"))

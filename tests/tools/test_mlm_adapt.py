@@ -62,7 +62,7 @@ def test_an_adapted_encoder_encodes_and_is_adapted_further(toy, encoder_folder, 
         len({adapted["corpus_fingerprint"] for adapted in manifest["adapted_on"]}) == 1
         and manifest["adapted_on"][1]["kept_step"] == manifest["best"]["step"]
     )
-    from drtools.models.encoder_files import load_encoder
+    from drtools.models.loader import load_encoder
 
     found = load_encoder(str(tmp_path / "target")).side_fingerprints()
     assert found == {side: manifest[f"{side}_fingerprint"] for side in found}, "the head makes no vectors"
@@ -263,7 +263,7 @@ def test_dropout_asked_for_is_of_one_training_alone(toy, encoder_folder, drtools
     assert own["hidden_dropout_prob"] == 0.1
     from torch import nn
 
-    from drtools.models.encoder_files import load_encoder
+    from drtools.models.loader import load_encoder
 
     def found(dropout):
         return {

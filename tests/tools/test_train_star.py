@@ -117,7 +117,7 @@ def test_refreshed_negatives_are_what_the_model_ranks_high_and_is_not_relevant(t
     from drtools.formats.corpus_store import open_store
     from drtools.methods.star import HardNegativeRefresh
     from drtools.models.compute import Compute
-    from drtools.models.encoder_files import load_encoder
+    from drtools.models.loader import load_encoder
     from drtools.training.distributed import World
     from drtools.training.examples import usable_examples
     from drtools.training.sampling import ExampleSource

@@ -86,7 +86,7 @@ def test_a_corpus_of_nothing_else_is_drawn_from_all_the_same(tmp_path):
 def test_refreshed_negatives_leave_out_what_is_avoided(twins, encoder_folder, tmp_path):
     from drtools.methods.star import HardNegativeRefresh
     from drtools.models.compute import Compute
-    from drtools.models.encoder_files import load_encoder
+    from drtools.models.loader import load_encoder
     from drtools.training.distributed import World
 
     found = {}

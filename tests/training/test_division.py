@@ -21,7 +21,7 @@ from drtools.models.compute import Compute
 from drtools.models.cpu.attention import use_sliced_attention
 from drtools.models.cpu.dropout import seeded, use_own_dropout
 from drtools.models.cross_encoder import new_cross_encoder
-from drtools.models.encoder_files import load_encoder
+from drtools.models.loader import load_encoder
 from drtools.models.masked import MaskedModel, new_head
 from drtools.models.pair_tokens import tokenize_pairs
 from drtools.training.distributed import World

@@ -9,7 +9,7 @@ import pytest
 from drtools.errors import InputError
 from drtools.formats.corpus_store import open_store
 from drtools.formats.examples import read_examples
-from drtools.models.encoder_files import load_encoder
+from drtools.models.loader import load_encoder
 from drtools.training.distributed import World
 from drtools.training.examples import RaggedArray, Scores, TrainingExamples, usable_examples
 from drtools.training.pairs import PairBatches

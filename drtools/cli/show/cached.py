@@ -5,24 +5,28 @@ from collections.abc import Sequence
 
 from drtools import units
 from drtools.cli.terminal import aligned
-from drtools.outputs.cache_contents import Entry
+from drtools.outputs.cache_contents import REMOVED, Entry
 
 WORDS = {
     "texts": "texts of",
     "scores": "scores of",
+    "models": "weights of",
     "fingerprints": "fingerprints of files",
     "places": "places of inputs",
     "others": "other files",
 }
 
 
+WHOSE = {"texts": "corpus", "scores": "teacher", "models": "model"}
+
+
 def entry_words(entry: Entry) -> str:
     """Describe an entry and what it belongs to: `texts of /data/corpus.jsonl`."""
     words = WORDS[entry.kind]
-    if entry.kind not in ("texts", "scores"):
+    if entry.kind not in REMOVED:
         return words
     if not entry.belongs_to:
-        return f"{words} an unknown {'corpus' if entry.kind == 'texts' else 'teacher'} ({entry.name})"
+        return f"{words} an unknown {WHOSE[entry.kind]} ({entry.name})"
     more = f" and {len(entry.belongs_to) - 1:,} more" if len(entry.belongs_to) > 1 else ""
     precision = f", {entry.name.rpartition('-')[2]}" if entry.kind == "scores" else ""
     return f"{words} {entry.belongs_to[0]}{more}{precision}"

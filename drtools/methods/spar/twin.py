@@ -10,7 +10,7 @@ import torch
 from drtools.losses import contrastive, scores
 from drtools.methods.spar.dev import dev_measure_on_examples
 from drtools.methods.spar.settings import TWIN_EPOCHS, TWIN_WARMUP_STEPS, ExampleDevSpec, TwinSettings
-from drtools.models.hub import resolve
+from drtools.models.resolving import resolve
 from drtools.models.settings import is_bare
 from drtools.training.encoder_task import EncoderTraining, read_sources
 from drtools.training.task import Card, no_card

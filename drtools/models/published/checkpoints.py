@@ -11,7 +11,8 @@ from typing import Any
 from torch import Tensor
 
 from drtools.errors import InputError, param
-from drtools.models.hub import TOKENIZERS, resolve_published
+from drtools.models.hub import TOKENIZERS
+from drtools.models.hub import find as find_model
 from drtools.models.json_files import BODY
 from drtools.models.module_keys import DAMAGED
 from drtools.models.published.layouts import WRAPPER
@@ -52,7 +53,7 @@ def find(name: str, unpacked: Path) -> Path:
     """Return the folder or the file that a name means; a zip of a model is unpacked into a folder of that name."""
     path = Path(name)
     if not path.exists():
-        return resolve_published(name)
+        return find_model(name)
     if path.is_file() and tarfile.is_tarfile(path):
         raise InputError("a tar archive", where=name, remedy="unpack it, and name the folder in it")
     if path.is_file() and zipfile.is_zipfile(path) and not _is_saved_by_torch(path):
@@ -121,12 +122,18 @@ def _others(folder: Path, own: Path) -> list[str]:
     )
 
 
-def read_checkpoint(name: str, place: Path, tokenizer: Path | None) -> Checkpoint:
-    """Read the checkpoint at a place; `tokenizer` is the folder whose config.json is taken where it has none."""
-    file = weights_in(place) if place.is_dir() else place
+def read_unwrapped(file: Path) -> tuple[dict[str, Tensor], dict[str, object]]:
+    """Read the tensors of a checkpoint by the names that they had in its model, and what else it holds, by name."""
     tensors, rest = read_weights(file)
     if all(each.startswith(WRAPPER) for each in tensors):
         tensors = {each.removeprefix(WRAPPER): tensor for each, tensor in tensors.items()}
+    return tensors, rest
+
+
+def read_checkpoint(name: str, place: Path, tokenizer: Path | None) -> Checkpoint:
+    """Read the checkpoint at a place; `tokenizer` is the folder whose config.json is taken where it has none."""
+    file = weights_in(place) if place.is_dir() else place
+    tensors, rest = read_unwrapped(file)
     configs = [folder / "config.json" for folder in (file.parent, tokenizer) if folder is not None]
     config = next((each for each in configs if each.exists()), None)
     if config is None:

@@ -55,19 +55,23 @@ def _encoders_of(spec: ImportSpec, place: Path, staging: Path) -> tuple[dict[str
         checkpoint = read_checkpoint(name, place, tokenizer)
         layout = recognise(checkpoint.tensors)
         layouts.append(layout.name)
-        found[name] = _encoders(checkpoint, layout, spec, tokenizer, staging / f"staged-{len(found)}")
+        source = tokenizer_folder(checkpoint, tokenizer)
+        found[name] = encoders_of(checkpoint, layout, spec, source, staging / f"staged-{len(found)}")
     return found, " and ".join(dict.fromkeys(layouts))
 
 
-def _encoders(
-    checkpoint: Checkpoint, layout: Layout, spec: ImportSpec, tokenizer: Path | None, staging: Path
+def encoders_of(
+    checkpoint: Checkpoint, layout: Layout, spec: ImportSpec, tokenizer: Path, staging: Path
 ) -> dict[str, Encoder]:
-    """Make the encoders of one checkpoint, and report its tensors and its settings for texts."""
+    """Make the encoders of one checkpoint, and report its tensors and its settings for texts.
+
+    `tokenizer` is the folder whose tokenizer is taken.
+    """
     where = checkpoint.name
     found = sort_out(checkpoint.tensors, layout, checkpoint.config, where)
     pooling, normalize = _pooling_of(checkpoint, layout, spec)
     config = _body_config(checkpoint.config, where)
-    source, useless = tokenizer_folder(checkpoint, tokenizer), list(found.useless)
+    useless = list(found.useless)
     encoders = {}
     for parts in found.parts:
         useless += check_body(parts, config, where, checkpoint.config.get("architectures") or ())
@@ -76,18 +80,24 @@ def _encoders(
         (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
         body = {name: tensor.contiguous().clone() for name, tensor in parts.body.items()}
         save_file(body, folder / "model.safetensors", metadata={"format": "pt"})
-        write_tokenizer(source, folder, layout, spec.prefix_space)
+        write_tokenizer(tokenizer, folder, layout, spec.prefix_space)
         encoders[parts.texts] = _load(parts, folder, pooling, normalize, _lowers(layout, spec), where)
-    used = len(checkpoint.tensors) - len(useless) - sum(map(len, found.aside.values()))
+    report(checkpoint, layout, useless, found.aside)
+    return encoders
+
+
+def report(checkpoint: Checkpoint, layout: Layout, useless: list[str], aside: dict[str, list[str]]) -> None:
+    """Report what became of a checkpoint's tensors, and what else gives the same vectors as its program."""
+    where = checkpoint.name
+    used = len(checkpoint.tensors) - len(useless) - sum(map(len, aside.values()))
     reporting.say(
         f"{where}: {layout.name}; {units.counted(used, 'tensor')} used"
         + (f", {len(useless)} of no use to vectors ({listed(sorted(useless))})" if useless else "")
     )
-    for what, names in found.aside.items():
+    for what, names in aside.items():
         reporting.say(f"{where}: {listed(sorted(names))}: {what}; not imported")
     if layout.note:
         reporting.say(f"{where}: {layout.note}")
-    return encoders
 
 
 def _lowers(layout: Layout, spec: ImportSpec) -> bool:

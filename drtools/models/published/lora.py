@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from drtools import units
 from drtools.errors import InputError
 from drtools.models.encoder import Encoder
-from drtools.models.encoder_files import load_encoder
 from drtools.models.json_files import optional_json
+from drtools.models.loader import load_encoder
 from drtools.models.pair import EncoderPair
 from drtools.models.published.checkpoints import ADAPTER
 from drtools.models.published.pickles import read_weights

@@ -14,7 +14,7 @@ from drtools.formats.corpus_store import open_store
 from drtools.methods.ddr import masking
 from drtools.methods.ddr.masking import MaskedBatches, Masker, count_windows, hold_out
 from drtools.methods.fgd.ed_mlm import TwiceMasker
-from drtools.models.encoder_files import load_encoder
+from drtools.models.loader import load_encoder
 from drtools.models.masked import IGNORED
 from drtools.randomness import generator
 

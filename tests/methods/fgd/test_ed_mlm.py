@@ -14,7 +14,7 @@ from torch.nn.functional import cross_entropy
 from drtools.errors import InputError
 from drtools.methods.ddr.masking import Masker
 from drtools.methods.fgd.ed_mlm import Decoder, EnhancedModel, TwiceMasker
-from drtools.models.encoder_files import load_encoder
+from drtools.models.loader import load_encoder
 from drtools.models.masked import IGNORED, new_head
 from drtools.randomness import generator
 

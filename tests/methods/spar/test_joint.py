@@ -14,7 +14,7 @@ from safetensors.numpy import load_file
 
 from drtools.methods.spar.joint import Beside, JointModel
 from drtools.models.compute import Compute
-from drtools.models.encoder_files import load_encoder
+from drtools.models.loader import load_encoder
 
 
 @pytest.fixture

@@ -82,7 +82,7 @@ def test_a_threads_draws_depend_on_its_seed_alone():
 
 
 def test_every_dropout_of_a_body_is_replaced(bert):
-    from drtools.models.encoder_files import load_encoder
+    from drtools.models.loader import load_encoder
 
     body = load_encoder(bert, pooling="cls").body
     count = sum(type(module) is torch.nn.Dropout for module in body.modules())
