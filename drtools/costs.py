@@ -4,11 +4,16 @@ A dry run reads the inputs, computes a sample, prints these lines, and writes no
 """
 
 import sys
+import time
 from pathlib import Path
 from typing import NamedTuple
 
 from drtools import reporting
 from drtools.units import bytes_as_words, seconds_as_words
+
+LEAST_SECONDS = 3.0  # [ours] of work before a forecast
+SETTLED_SECONDS = 1.0  # [ours] of them after the first batch, which is slower
+SHORT_SECONDS = 10.0  # [ours] no forecast is made of shorter work
 
 
 class Costs(NamedTuple):
@@ -43,6 +48,36 @@ def say_costs(costs: Costs) -> None:
     if costs.seconds is not None:
         reporting.say(f"about {seconds_as_words(costs.seconds)}{f': {costs.time}' if costs.time else ''}")
     reporting.event("costs", **{name: value for name, value in costs._asdict().items() if value not in (None, "")})
+
+
+class Forecast:
+    """Reports the memory, disk and time of some work, once, when its first seconds tell them.
+
+    `total` is the work in any unit, such as tokens. Nothing is reported of short work. No batch is computed twice for
+    it. `disk` and `about` are as in `Costs`.
+    """
+
+    def __init__(self, total: float, disk: float | None = None, about: str = "") -> None:
+        self.total, self.disk, self.about = total, disk, about
+        self.started = time.monotonic()
+        self.first: tuple[float, float] | None = None
+        self.is_made = False
+
+    def note(self, done: float, written: float | None = None) -> None:
+        """Note how much is done, and the bytes written for it if they tell the disk that all of it takes."""
+        if self.is_made:
+            return
+        now = time.monotonic()
+        self.first = self.first or (now, done)
+        since, before = self.first
+        if now - since < SETTLED_SECONDS or now - self.started < LEAST_SECONDS or done <= before:
+            return
+        self.is_made = True
+        left = max(0.0, self.total - done) * (now - since) / (done - before)
+        seconds = now - self.started + left
+        if seconds >= SHORT_SECONDS:
+            disk = self.disk if written is None else written / done * self.total
+            say_costs(Costs(memory=peak_bytes(), disk=disk, seconds=seconds, time=self.about))
 
 
 def peak_bytes() -> float:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from drtools import reporting
-from drtools.encoding.costs import say_opening
+from drtools.encoding.costs import open_forecast
 from drtools.encoding.loop import encode_tokens
 from drtools.encoding.pieces import PieceEncoding
 from drtools.encoding.specs import VectorsSpec
@@ -33,6 +33,7 @@ from drtools.outputs.checksums import Span
 from drtools.outputs.states import State
 
 if TYPE_CHECKING:
+    from drtools.costs import Forecast
     from drtools.formats.text_sources import DocumentTexts, QueryTexts
     from drtools.models.encoder import Encoder
     from drtools.models.lexical import LexicalEncoder
@@ -86,9 +87,10 @@ class FolderEncoding:
         work: Work,
         pieces: PieceEncoding | None = None,
         old: OldVectors | None = None,
+        forecast: Forecast | None = None,
     ) -> None:
         self.encoder, self.texts, self.computing, self.dtype = encoder, texts, computing, dtype
-        self.chunk, self.work, self.pieces, self.old = chunk, work, pieces, old
+        self.chunk, self.work, self.pieces, self.old, self.forecast = chunk, work, pieces, old, forecast
         state = EncodingState.of(work)
         self.counts: Counts = state.counts if state else {"truncated": 0, "empty": 0, "tokens": 0, "taken": 0}
         self.done, self.id_bytes = (state.done, state.id_bytes) if state else (0, 0)
@@ -158,6 +160,8 @@ class FolderEncoding:
         def told(rows: np.ndarray, tokens: int) -> None:
             self.encoded_tokens += tokens
             progress.advance(len(rows), tokens=self.encoded_tokens)
+            if self.forecast:
+                self.forecast.note(self.encoded_tokens)
 
         stop, taken = start + len(part.ids), part.rows >= 0
         array = open_array(
@@ -225,8 +229,7 @@ def encode_folder(
     pieces = piece_encoding_of(encoder, spec)
     made = manifest_of(encoder, texts, model, computing, spec, pieces)
     old = OldVectors(spec.update, made) if spec.update else None
-    if not state:
-        say_opening(encoder, texts, 2 if spec.dtype == "float16" else 4)
+    forecast = open_forecast(encoder, texts, state.done if state else 0, computing, spec.dtype)
     if pieces:
         pieces.write_to(work.path, len(texts), *((state.done, state.pieces) if state else ()))
     counts = FolderEncoding(
@@ -238,6 +241,7 @@ def encode_folder(
         work,
         pieces,
         old,
+        None if old else forecast,  # the texts to reuse are found on the way
     ).run()
     reporting.notice(
         counts["truncated"],

@@ -5,9 +5,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from drtools import reporting, units
-from drtools.costs import peak_bytes
-from drtools.encoding.costs import SAMPLE, count_in_words, tokens_in_words
+from drtools.costs import Costs, peak_bytes, say_costs
+from drtools.encoding.costs import SAMPLE, bytes_of_vectors, place_in_words, say_texts
 from drtools.encoding.folder import manifest_of, piece_encoding_of
 from drtools.encoding.loop import encode_texts
 from drtools.encoding.update import OldVectors, check_missing
@@ -47,11 +46,10 @@ def say_plan(texts: DocumentTexts | QueryTexts, model: EncoderSpec, compute: Com
     seconds = (time.perf_counter() - started) * count / len(sample) / len(computing.devices)
     found = sum(int(counts.sum()) for counts in tokens.counts()) if isinstance(tokens, PieceTokens) else 0
     cut = round(found / len(sample) * len(texts))
-    size = (len(texts) + cut) * encoder.dimension * (2 if spec.dtype == "float16" else 4)
-    reporting.say(
-        f"{count_in_words(texts)}{f' and about {cut:,} pieces' if pieces else ''}, {tokens_in_words(tokens)}; "
-        f"{units.bytes_as_words(size)} of vectors; about {units.bytes_as_words(peak_bytes())} of memory; "
-        f"{f'{count:,} to encode, the others are reused;  ' if old else ''}"
-        f"about {units.seconds_as_words(seconds)} on {' '.join(computing.devices)} in "
-        f"{computing.precision} (from the first {len(sample)}{' on one' if len(computing.devices) > 1 else ''})"
+    reused = f"; {count:,} to encode, the others are reused" if old else ""
+    say_texts(texts, tokens, f" and about {cut:,} pieces" if pieces else "")
+    several = f" (from the first {len(sample)} on one)" if len(computing.devices) > 1 else ""
+    disk = bytes_of_vectors(encoder, len(texts) + cut, spec.dtype)
+    say_costs(
+        Costs(memory=peak_bytes(), disk=disk, seconds=seconds, time=f"{place_in_words(computing)}{several}{reused}")
     )

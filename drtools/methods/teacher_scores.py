@@ -35,6 +35,7 @@ from drtools.units import counted
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from drtools.costs import Forecast
     from drtools.methods.fgd.piece_scores import Cutter
     from drtools.models.specs import ComputeSpec, PieceSizes
     from drtools.outputs.work import Work
@@ -126,12 +127,12 @@ def score(work: Work, settings: ScoringSettings, *, sizes: PieceSizes, compute: 
         trust_remote_code=settings.trust_remote_code,
     )
     examples = settings.examples or settings.given
-    say_scoring_costs(work, settings, teacher, texts, cutter)
+    forecast = say_scoring_costs(work, settings, teacher, texts, cutter)
     if examples:
-        counts = score_examples(teacher, examples, texts, cutter, lacking, window, work)
+        counts = score_examples(teacher, examples, texts, cutter, lacking, window, work, forecast)
     else:
         assert settings.run is not None, "one of the two is given"
-        counts = rank_run(teacher, settings.run, settings.depth, texts, lacking, window, settings.tag, work)
+        counts = rank_run(teacher, settings.run, settings.depth, texts, lacking, window, settings.tag, work, forecast)
     counts.update({name: count for name, count in teacher.counts.items() if name not in ODDITIES})
     report(counts, lacking)
     work.finish(
@@ -146,8 +147,11 @@ def score(work: Work, settings: ScoringSettings, *, sizes: PieceSizes, compute: 
 
 def say_scoring_costs(
     work: Work, settings: ScoringSettings, teacher: Teacher, texts: ScoredTexts, cutter: Cutter | None
-) -> None:
-    """Report what scoring costs, from the first pairs; in a dry run score these without the cache, and end."""
+) -> Forecast:
+    """Report what scoring costs, from the first pairs; in a dry run score these without the cache, and end.
+
+    Returns the forecast, to which the tokens of computed scores are noted.
+    """
     from drtools.methods.adam.dark import dark_asked
     from drtools.teachers.costs import say_costs_of_pairs
 
@@ -166,7 +170,7 @@ def say_scoring_costs(
         pairs, limits, found = next(run_windows(run, settings.depth, texts, SAMPLED_PAIRS), ([], [], []))
         done, size = sum(numbers[: len(found)]), None
     total = round(len(pairs) * sum(numbers) / done) if done else 0  # pieces are known of the first examples alone
-    say_costs_of_pairs(teacher, pairs, limits, total, size, work.dry_run)
+    return say_costs_of_pairs(teacher, pairs, limits, total, size, work.dry_run)
 
 
 def open_cutter(settings: ScoringSettings, sizes: PieceSizes) -> Cutter | None:
@@ -185,7 +189,14 @@ def open_cutter(settings: ScoringSettings, sizes: PieceSizes) -> Cutter | None:
 
 
 def score_examples(
-    teacher: Teacher, path: str, texts: ScoredTexts, cutter: Cutter | None, lacking: Lacking, window: int, work: Work
+    teacher: Teacher,
+    path: str,
+    texts: ScoredTexts,
+    cutter: Cutter | None,
+    lacking: Lacking,
+    window: int,
+    work: Work,
+    forecast: Forecast,
 ) -> Counter[str]:
     """Write every example with its scores, in order."""
     from drtools.methods.adam.dark import dark_asked
@@ -216,11 +227,21 @@ def score_examples(
     if cutter:
         contributors.append(cutter.asked)
     examples = islice(read_examples(path), ScoringState.begun(work).counts.get("examples", 0), None)
-    return write_windows(teacher, example_windows(examples, texts, contributors, window), write, lacking, work)
+    return write_windows(
+        teacher, example_windows(examples, texts, contributors, window), write, lacking, work, forecast
+    )
 
 
 def rank_run(
-    teacher: Teacher, path: str, depth: int, texts: ScoredTexts, lacking: Lacking, window: int, tag: str, work: Work
+    teacher: Teacher,
+    path: str,
+    depth: int,
+    texts: ScoredTexts,
+    lacking: Lacking,
+    window: int,
+    tag: str,
+    work: Work,
+    forecast: Forecast,
 ) -> Counter[str]:
     """Write the run in the teacher's order, query by query."""
 
@@ -237,7 +258,7 @@ def rank_run(
     run = read_run(path)
     check_texts(((query_id, list(hits)[:depth]) for query_id, hits in run.items()), texts, path)
     hits = dict(islice(run.items(), ScoringState.begun(work).counts.get("queries", 0), None))
-    return write_windows(teacher, run_windows(hits, depth, texts, window), write, lacking, work)
+    return write_windows(teacher, run_windows(hits, depth, texts, window), write, lacking, work, forecast)
 
 
 def write_windows(
@@ -246,6 +267,7 @@ def write_windows(
     write: Callable[[Scored, Iterator[float], Counter[str]], None],
     lacking: Lacking,
     work: Work,
+    forecast: Forecast,
 ) -> Counter[str]:
     """Score window by window. The state is saved after each."""
     from drtools.teachers.scoring import ODDITIES
@@ -253,7 +275,12 @@ def write_windows(
     before = Counter[str](ScoringState.begun(work).counts)
     counts = Counter(before)
     with reporting.progress("scoring", None, "pairs") as progress:
-        for things, scores in teacher.stream(windows, progress.advance):
+
+        def on_batch(count: int) -> None:
+            progress.advance(count)
+            forecast.note(teacher.counts["tokens"])
+
+        for things, scores in teacher.stream(windows, on_batch):
             values = iter(scores.tolist())
             for thing in things:
                 write(thing, values, counts)

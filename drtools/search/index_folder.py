@@ -12,10 +12,12 @@ import numpy as np
 import orjson
 
 from drtools import reporting, units
+from drtools.costs import Costs, resident_bytes, say_costs
 from drtools.errors import InputError, param
 from drtools.formats.lines import shown
 from drtools.formats.text_sources import DocumentTexts
 from drtools.formats.vectors import IDS, Vectors, open_document_vectors, open_vectors
+from drtools.models.analyzer import language_analyzer
 from drtools.models.device import all_threads
 from drtools.search import faiss_index, faiss_marks, faiss_update
 from drtools.search.faiss_trial import refuse_unusable
@@ -39,16 +41,19 @@ OF_VECTORS = (  # keys that an index copies from the manifest of its vectors
     "document_fingerprint",
 )
 OF_SOME_VECTORS = ("joined", "rem", "document_model", "truncate_dimension")
+# [ours] of indexing abstracts of 1,600 characters on 2 cores
+LUCENE_SECONDS, CHARACTERS_A_SECOND = 3.0, 5e6
+LUCENE_BYTES, LARGEST_LUCENE_BUFFER = 2.5e8, 256e6
 
 
 def say_lucene_plan(store: CorpusStore, spec: LuceneSpec) -> None:
-    """Print the size and time of indexing a corpus."""
-    # [ours] about half the size of the text, twice that with term vectors, at some thousand documents a second
+    """Report what indexing a corpus costs; raise InputError for a language without an analyzer."""
+    language_analyzer(spec.language)
+    # [ours] about half the size of the text, twice that with term vectors
     size = store.characters * (1.0 if spec.document_vectors else 0.5)
-    reporting.say(
-        f"{units.counted(len(store), 'document')}; the index takes about {units.bytes_as_words(size)} and "
-        f"{units.seconds_as_words(3 + len(store) / 3000)}"
-    )
+    memory = resident_bytes() + LUCENE_BYTES + min(size, LARGEST_LUCENE_BUFFER)
+    seconds = LUCENE_SECONDS + store.characters / CHARACTERS_A_SECOND
+    say_costs(Costs(units.counted(len(store), "document"), memory=memory, disk=size, seconds=seconds))
 
 
 def build_lucene(work: Work, store: CorpusStore, spec: LuceneSpec) -> dict[str, Any]:
@@ -140,10 +145,9 @@ def _updated_or_anew(plan: FaissPlan, folder: str) -> FaissPlan:
 def _say_estimate(factory: str, count: int, dimension: int, threads: int) -> None:
     """Print the size of an index and the time of its build."""
     size, seconds = faiss_index.estimate(factory, count, dimension, threads)
-    reporting.say(
-        f"{factory} over {units.counted(count, 'vector')} of {dimension} dimensions: about "
-        f"{units.bytes_as_words(size)}, roughly {units.seconds_as_words(seconds)}"
-    )
+    work = f"{factory} over {units.counted(count, 'vector')} of {dimension} dimensions"
+    block = 4 * dimension * min(count, faiss_index.ADD_ROWS)
+    say_costs(Costs(work, memory=resident_bytes() + size + block, disk=size, seconds=seconds))
 
 
 def build_faiss(work: Work, spec: FaissSpec, plan: FaissPlan) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from drtools import reporting
-from drtools.costs import Costs, peak_bytes, say_costs
+from drtools.costs import Costs, Forecast, peak_bytes, say_costs
 from drtools.errors import DryRunDone, InputError, param
 from drtools.formats.copies import copies_by_digest, copies_by_id
 from drtools.formats.corpus_store import open_store
@@ -199,6 +199,7 @@ def mine(
     depth = labels[1][1] if labels else parse_ranks(rules.ranks)[1]
     state = MiningState.of(work) or MiningState(done=0, counts={})
     counts, done = Counter(state.counts), state.done
+    begin, forecast = work.stream.tell(), None if work.dry_run else Forecast(len(queries) - done)
     with reporting.progress("mining", len(queries), "queries", done) as progress:
         for found in source.search(queries[done:], depth, positives or {}):
             if labels:
@@ -216,6 +217,8 @@ def mine(
                 counts["negatives"] += len(example.negatives)
                 work.stream.write(example.line())
             progress.advance(1)
+            if forecast:
+                forecast.note(progress.done - done, work.stream.tell() - begin)
             if counts["queries"] % QUERIES_A_SAVE == 0:
                 state = MiningState(done=done + progress.done - progress.begin.done, counts=dict(counts + source.noted))
                 state.save(work)

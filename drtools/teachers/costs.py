@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from drtools.costs import Costs, peak_bytes, say_costs
+from drtools.costs import Costs, Forecast, peak_bytes, say_costs
 from drtools.encoding.loop import encode_tokens
 from drtools.errors import DryRunDone
 from drtools.models.pair_tokens import tokenize_pairs
@@ -16,6 +16,8 @@ from drtools.teachers.windows import Pair
 
 if TYPE_CHECKING:
     from drtools.teachers.scoring import Teacher
+
+WITHOUT_CACHE = "less if scores are in the cache"
 
 
 def say_costs_of_pairs(
@@ -25,10 +27,11 @@ def say_costs_of_pairs(
     total: int,
     disk: float | None,
     dry_run: bool,
-) -> None:
+) -> Forecast:
     """Report about how many pairs there are, and their tokens; a dry run scores these pairs and raises DryRunDone.
 
-    Scores of a dry run are not cached. Pairs whose scores are in the cache take no time in a real run.
+    Returns the forecast of a real run, in tokens of all teachers. Scores of a dry run are not cached. Pairs whose
+    scores are in the cache take no time in a real run.
     """
     tokens = [tokenize_pairs(each.encoder, teacher.in_words_of(each, pairs), limits) for each in teacher.scorers]
     sample = ""
@@ -37,7 +40,8 @@ def say_costs_of_pairs(
         sample = f"from the first {len(pairs)}: {mean:.0f} tokens a pair, {cut:.0%} of the documents cut"
     say_costs(Costs(f"about {total:,} pairs to score, or to find in the cache", sample))
     if not dry_run:
-        return
+        all_tokens = sum(float(each.lengths.sum()) for each in tokens)
+        return Forecast(all_tokens / max(1, len(pairs)) * total, disk, WITHOUT_CACHE)
     seconds = 0.0
     for scorer, each in zip(teacher.scorers, tokens, strict=True):
         into = np.empty((len(pairs), 1), np.float32)
@@ -45,5 +49,5 @@ def say_costs_of_pairs(
         started = time.monotonic()
         encode_tokens(scorer.encoder, each, scorer.computing, into)
         seconds += (time.monotonic() - started) / max(1, len(pairs)) * total
-    say_costs(Costs(memory=peak_bytes(), disk=disk, seconds=seconds))
+    say_costs(Costs(memory=peak_bytes(), disk=disk, seconds=seconds, time=WITHOUT_CACHE))
     raise DryRunDone

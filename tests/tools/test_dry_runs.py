@@ -1,9 +1,12 @@
-"""Dry runs of the tools that make examples: they write nothing, and their counts are those of the real run."""
+"""Dry runs of encode, index, mine-negatives and teacher-score: they write nothing, and a real run has their lines."""
 
+import json
 import re
 from pathlib import Path
 
 import pytest
+
+from drtools import costs
 
 
 @pytest.fixture
@@ -36,3 +39,46 @@ def test_mining_and_scoring_are_planned_without_a_trace(toy, mined, bert, drtool
     assert re.search(r"from the first \d+: \d+ tokens a pair, \d+% of the documents cut\n", dry.err), dry.err
     real = drtools(*score, "-o", scored)
     assert real.status == 0 and f"{pairs} scores were computed now" in real.err, "a dry run caches no score"
+
+
+def lines_of_costs(text):
+    """Return the lines that say what a job costs, their figures of time and memory replaced."""
+    kinds = r"about |\d+ (documents|queries)\b.* tokens each|\d+ documents$|mining for|from the first|Flat over"
+    return [re.sub(r"[\d.]+ ([MGk]?B|s)\b", r"N \1", each) for each in text.splitlines() if re.match(kinds, each)]
+
+
+def test_a_long_run_opens_with_the_lines_of_its_dry_run(
+    toy, encoder_folder, mined, bert, drtools, tmp_path, monkeypatch
+):
+    for name in ("LEAST_SECONDS", "SETTLED_SECONDS", "SHORT_SECONDS"):  # any work counts as long
+        monkeypatch.setattr(costs, name, 0.0)
+    examples, ranker = tmp_path / "mined.jsonl", tmp_path / "ranker"
+    encode = ["encode", "--model", encoder_folder, "--precision", "fp32", "--corpus", toy.corpus]
+    texts = ["--corpus", toy.corpus, "--queries", toy.queries]
+    train = ["train-ranker", "--model", bert, "--examples", examples, *texts, "--steps", "1", "--batch-queries", "2"]
+    score = ["teacher-score", "--teacher", ranker, "--examples", examples, *texts, "--batch-tokens", "64"]
+    for command, out, count in (
+        (["index", "--corpus", toy.corpus], "lucene", 3),
+        (encode, "vectors", 3),
+        (["index", "--vectors", tmp_path / "vectors"], "flat", 3),
+        (mined, "mined.jsonl", 3),
+        (train, "ranker", 0),
+        (score, "scored.jsonl", 4),
+    ):
+        dry = drtools(*command, "--dry-run", "-o", tmp_path / "none") if count else None
+        real = drtools(*command, "-o", tmp_path / out)
+        assert real.status == 0, real.err
+        if dry:
+            found = lines_of_costs(dry.err)
+            wanted = [each for each in found if not each.startswith("from 20 queries")]
+            assert lines_of_costs(real.err) == wanted and len(wanted) == count, (dry.err, real.err)
+            quiet = drtools(*command, "--overwrite", "--quiet", "-o", tmp_path / out)
+            assert quiet.status == 0 and quiet.err == "", quiet.err
+    streamed = drtools(*mined, "-o", "-")
+    assert [json.loads(line)["query_id"] for line in streamed.out.splitlines()] and "mining for" in streamed.err
+
+
+def test_short_work_is_not_forecast(toy, encoder_folder, mined, drtools, tmp_path):
+    for command in (["encode", "--model", encoder_folder, "--corpus", toy.corpus], mined):
+        real = drtools(*command, "-o", tmp_path / command[0])
+        assert real.status == 0 and "of memory" not in real.err and lines_of_costs(real.err), real.err
