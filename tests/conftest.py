@@ -198,12 +198,13 @@ def drtools(capsysbinary, monkeypatch):
 
     from drtools import signals
     from drtools.cli.main import main, tool_names
-    from drtools.formats.lines import local
+    from drtools.formats.lines import local, unpacked
 
     def run(*words: object, stdin: bytes | None = None) -> Outcome:
         import io
 
         local.cache_clear()
+        unpacked.cache_clear()
         before, hooks = (
             {number: signal.getsignal(number) for number in (*signals.STOPS, signal.SIGALRM)},
             (sys.excepthook, sys.unraisablehook),

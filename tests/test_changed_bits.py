@@ -192,6 +192,17 @@ def test_damaged_negatives_of_a_refresh_without_checksums_are_one_line(commands,
     ), outcome.err
 
 
+@pytest.mark.parametrize("name", ["vectors.npy", "texts.npy"])
+def test_bytes_after_an_array_of_unfinished_work_are_refused(toy, encoder_folder, drtools, interrupt_at, name):
+    words = ["encode", "--model", encoder_folder, "--corpus", toy.corpus, "--chunk", "16", *FP32]
+    interrupt_at(work_module, "write_json", 3)
+    assert drtools(*words, "-o", toy.folder / "out").status == 130
+    with open(toy.folder / "out.partial" / name, "ab") as stream:
+        stream.write(b"more")
+    outcome = drtools(*words, "-o", toy.folder / "out")
+    assert outcome.status == 2 and f"{name}: 4 bytes follow the array; use --overwrite" in outcome.err, outcome.err
+
+
 def test_work_without_checksums_is_continued(toy, encoder_folder, drtools, interrupt_at):
     words = ["encode", "--model", encoder_folder, "--corpus", toy.corpus, "--chunk", "16", *FP32]
     interrupt_at(work_module, "write_json", 3)

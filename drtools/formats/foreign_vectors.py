@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from drtools.errors import InputError, param
 from drtools.formats.array_pickles import read_array_pickle
-from drtools.formats.lines import local, shown
+from drtools.formats.lines import first_bytes, local, shown, unpacked
 from drtools.formats.npy import SIGNATURE
 from drtools.formats.npy_vectors import IdSource, Rows, open_array, text_ids
 
@@ -61,17 +61,16 @@ def open_foreign(path: str, columns: int | None = None, raw: Literal["float16", 
     if folder.is_dir():
         found = _in_folder(folder, path)
     else:
-        with open(folder, "rb") as stream:
-            head = stream.read(8)
+        head = first_bytes(folder, 8)
         if head.startswith(SIGNATURE) or (columns is None and folder.suffix not in (*PICKLES, PARQUET)):
             found = Foreign(open_array(path), None)
         elif folder.suffix == PARQUET or head.startswith(b"PAR1"):
-            found = _parquet([folder], path)
+            found = _parquet([Path(unpacked(path))], path)
         elif folder.suffix in PICKLES:
             found = _pickles([folder], path)
         else:
             assert columns is not None
-            return Foreign(_raw(folder, path, columns, raw or "float32"), None)
+            return Foreign(_raw(Path(unpacked(path)), path, columns, raw or "float32"), None)
     if columns is not None or raw is not None:
         raise InputError(
             f"{shown(path)} says its own shape and type",

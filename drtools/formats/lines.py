@@ -1,7 +1,6 @@
 """Lines of text files: plain, packed, or from streams that can be read only once (standard input, pipes)."""
 
 import gzip
-import io
 import os
 import stat
 import sys
@@ -13,7 +12,7 @@ from collections.abc import Iterator
 from functools import cache, partial
 from io import BufferedIOBase
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 from drtools import reporting
 from drtools.errors import InputError, WorldError
@@ -39,7 +38,8 @@ def local(path: str) -> str:
     """Return a path that can be read repeatedly: `path` itself, or a copy of a stream.
 
     Standard input (`-`) and pipes (`<(command)`, FIFOs) are read whole, once, into a temporary file, so that they are
-    fingerprinted, counted and continued like any file. Gzip is unpacked on the way.
+    fingerprinted, counted and continued like any file. The copy of a gzip stream is packed too (`open_bytes` unpacks
+    it), so that a megabyte does not become a gigabyte on the disk.
     """
     if path in STANDARD_INPUT and path != "-":
         return local("-")
@@ -110,47 +110,42 @@ def _open_pipe(path: str) -> BinaryIO:
         waiting.cancel()
 
 
-class _Begun(io.RawIOBase):
-    """A stream whose first bytes were already read."""
-
-    def __init__(self, head: bytes, rest: BinaryIO) -> None:
-        self.head, self.rest = head, rest
-
-    def readable(self) -> bool:
-        """Return True."""
-        return True
-
-    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]  # io only passes a memoryview
-        """Return the first bytes, then those of the stream."""
-        data = self.head or self.rest.read(len(buffer))
-        self.head = data[len(buffer) :]
-        buffer[: len(data)] = data[: len(buffer)]
-        return min(len(data), len(buffer))
-
-
 def _spooled(path: str, stream: BinaryIO) -> str:
-    """Copy a stream to a temporary file, unpacked if it is gzip, and return its path.
+    """Copy a stream to a temporary file as it comes, packed if it is gzip, and return the path of the copy.
 
     The file has no name but that of its number in this process, so that it is gone with the process however it ends.
     """
     spool = tempfile.TemporaryFile(prefix="drtools-input-", buffering=0)  # noqa: SIM115 open as long as the process
-    head = stream.read(len(GZIP))
-    whole = io.BufferedReader(_Begun(head, stream), 1 << 20)
-    unpacked = gzip.GzipFile(fileobj=whole) if head == GZIP else whole
-    try:
-        for block in iter(partial(unpacked.read, 1 << 20), b""):
-            _write_copy(block, spool, path)
-    except DAMAGED as error:
-        spool.close()
-        raise InputError(
-            f"the gzip stream is cut short or damaged ({error})",
-            where=shown(path),
-            remedy="fetch or write it again",
-        ) from None
+    for block in iter(partial(stream.read, 1 << 20), b""):
+        _write_copy(block, spool, path)
     _spools.append(spool)
     name = f"{OPEN_FILES}{spool.fileno()}"
     _names[name] = path
     return name
+
+
+@cache
+def unpacked(path: str, first: bytes = b"") -> str:
+    """Return a path whose bytes can be mapped or read in any order: as `local`, and a gzip stream is unpacked.
+
+    A stream whose unpacked bytes do not begin with `first` is left packed.
+    """
+    copy = local(path)
+    if not _is_gzip_copy(copy) or first_bytes(copy, len(first)) != first:
+        return copy
+    with gzip.open(copy, "rb") as stream:
+        try:
+            return _spooled(path, cast(BinaryIO, stream))
+        except DAMAGED as error:
+            raise _cut_short(copy, error, shown(path)) from None
+
+
+def _is_gzip_copy(path: str | Path) -> bool:
+    """Return whether a path is the copy of a stream that was gzip. Its name does not tell."""
+    if str(path) not in _names:
+        return False
+    with open(path, "rb") as stream:
+        return stream.read(len(GZIP)) == GZIP
 
 
 def _write_copy(block: bytes, spool: BinaryIO, path: str) -> None:
@@ -175,10 +170,14 @@ def shown(path: str | Path) -> str:
 
 
 def open_bytes(path: str | Path) -> BufferedIOBase:
-    """Open a file for reading bytes, unpacked if the name ends in `.gz`, `.bz2`, `.xz` or `.zst`."""
+    """Open a file for reading bytes, unpacked if the name ends in `.gz`, `.bz2`, `.xz` or `.zst`.
+
+    The copy of a stream is unpacked if it is gzip.
+    """
     if Path(path).is_dir():
         raise InputError("a folder was found where a file was expected", where=shown(path))
-    return open_packed(path) or (gzip.open(path, "rb") if is_gzip_name(path) else open(path, "rb"))
+    is_gzip = is_gzip_name(path) or _is_gzip_copy(path)
+    return open_packed(path) or (gzip.open(path, "rb") if is_gzip else open(path, "rb"))
 
 
 def read_lines(
@@ -241,9 +240,14 @@ def _read_lines(
 
 def read_whole(path: str | Path) -> bytes:
     """Read all of a file, unpacked. Raises InputError if its packed stream is cut short or damaged."""
+    return first_bytes(path, -1)
+
+
+def first_bytes(path: str | Path, count: int) -> bytes:
+    """Read the first bytes of a file, unpacked. Raises InputError if its packed stream is cut short or damaged."""
     with open_bytes(path) as stream:
         try:
-            return stream.read()
+            return stream.read(count)
         except DAMAGED as error:
             raise _cut_short(path, error, shown(path)) from None
 

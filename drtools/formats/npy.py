@@ -19,7 +19,8 @@ SIGNATURE, ARCHIVE = b"\x93NUMPY", b"PK\x03\x04"
 def open_npy(path: str | Path, advice: str, mode: Literal["r", "r+"] = "r", name: str | None = None) -> np.memmap:
     """Open an .npy file as a memory map.
 
-    InputError for anything else, which calls the file `name` and ends with `advice`.
+    InputError for anything else, which calls the file `name` and ends with `advice`. With "r+" an earlier process wrote
+    the file, and nothing may follow the array.
     """
     import numpy as np
 
@@ -36,6 +37,9 @@ def open_npy(path: str | Path, advice: str, mode: Literal["r", "r+"] = "r", name
         raise InputError(
             "an archive of arrays (.npz) was found", where=name or path, expected="one array", remedy=advice
         )
+    after = os.stat(path).st_size - array.offset - array.nbytes
+    if mode == "r+" and after:
+        raise InputError(f"{after:,} bytes follow the array", where=name or path, remedy=advice)
     return array
 
 

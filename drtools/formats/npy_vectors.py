@@ -13,8 +13,8 @@ import numpy as np
 from drtools.errors import InputError, param
 from drtools.formats.ids import Ids
 from drtools.formats.json_lines import checked_id
-from drtools.formats.lines import decode, local, read_lines, shown
-from drtools.formats.npy import open_npy
+from drtools.formats.lines import decode, read_lines, shown, unpacked
+from drtools.formats.npy import SIGNATURE, open_npy
 from drtools.formats.vectors import IDS, find_not_finite
 
 ROWS_A_BLOCK = 16384
@@ -39,7 +39,7 @@ class Rows(Protocol):
 def open_array(path: str) -> np.ndarray:
     """Open an .npy file as a memory map [N, D] of float16, float32 or float64; InputError for anything else."""
     advice = f"write one array of numbers with numpy.save, or use {param('columns')} for a file of numbers alone"
-    array = open_npy(local(path), advice, name=shown(path))
+    array = open_npy(unpacked(path, SIGNATURE), advice, name=shown(path))
     if array.ndim != 2 or array.dtype.kind != "f" or array.dtype.itemsize > 8 or 0 in array.shape:
         raise InputError(
             f"found {array.dtype} {list(array.shape)}",

@@ -15,6 +15,7 @@ import numpy as np
 
 from drtools.errors import InputError, param
 from drtools.formats.npy import create_npy, open_npy
+from drtools.outputs.state_file import START_AFRESH
 
 TEXTS, DIGESTS = "texts.npy", "digests.npy"
 DIGEST_BYTES = 16
@@ -73,7 +74,7 @@ def _open(path: Path, mode: Literal["r", "r+"]) -> np.memmap:
             where=path.parent,
             remedy=f"make the folder once without {param('update')}, then update the new one",
         )
-    return open_npy(path, DAMAGED, mode)
+    return open_npy(path, START_AFRESH if mode == "r+" else DAMAGED, mode)
 
 
 class RowsByDigest:

@@ -19,6 +19,7 @@ from drtools.formats.npy import create_npy, open_npy
 from drtools.outputs import manifest
 from drtools.outputs.disk import read_json, write_json
 from drtools.outputs.records import checked, checked_fields
+from drtools.outputs.state_file import START_AFRESH
 from drtools.units import counted
 
 if TYPE_CHECKING:
@@ -129,7 +130,7 @@ def open_array(path: Path, mode: Literal["r", "r+"] = "r") -> np.memmap:
     """Open an .npy file of two dimensions as a memory map; InputError if it is anything else."""
     import numpy as np
 
-    array = open_npy(path, "write it again with numpy.save", mode)
+    array = open_npy(path, START_AFRESH if mode == "r+" else "write it again with numpy.save", mode)
     if array.ndim != 2 or array.dtype not in (np.float16, np.float32):
         raise InputError(
             f"found {array.dtype} {list(array.shape)}", where=path, expected="float16 or float32 [rows, dimensions]"

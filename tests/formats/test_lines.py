@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 import threading
+import tracemalloc
 import zipfile
 from pathlib import Path
 
@@ -18,8 +19,9 @@ import pytest
 from drtools.errors import InputError
 from drtools.formats import lines
 from drtools.formats.corpora import read_corpus
-from drtools.formats.lines import local, read_lines, reads_once, recorded_name, shown
+from drtools.formats.lines import local, open_bytes, read_lines, reads_once, recorded_name, shown, unpacked
 from drtools.formats.trec import read_qrels, read_run
+from drtools.outputs.fingerprints import file_fingerprint
 
 TEXT = b"one\ntwo\n"
 JSON = b'{"_id": "d1", "text": "planes cut wood"}\n'
@@ -28,6 +30,7 @@ JSON = b'{"_id": "d1", "text": "planes cut wood"}\n'
 @pytest.fixture(autouse=True)
 def forgotten():
     local.cache_clear()
+    unpacked.cache_clear()
 
 
 def fifo(path, content, pieces=None):
@@ -49,13 +52,21 @@ def test_a_pipe_is_read_once_and_can_be_read_again(tmp_path, pack):
     assert [line for _, line in read_lines(path)] == [b"one", b"two"]
     assert [line for _, line in read_lines(path)] == [b"one", b"two"]
     assert shown(path) == str(path) == shown(local(str(path))) and reads_once(path)
-    assert Path(local(str(path))).read_bytes() == TEXT
+    assert open_bytes(local(str(path))).read() == TEXT
+    assert Path(unpacked(str(path))).read_bytes() == TEXT
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+def test_a_pipe_counts_as_the_file_that_comes_through_it(tmp_path, pack):
+    (tmp_path / "file").write_bytes(pack(TEXT))
+    path = fifo(tmp_path / "p", pack(TEXT))
+    assert file_fingerprint(Path(local(str(path)))) == file_fingerprint(tmp_path / "file")
 
 
 def test_a_pipe_that_is_written_byte_by_byte(tmp_path):
     packed = gzip.compress(TEXT)
     path = fifo(tmp_path / "p", packed, [packed[at : at + 1] for at in range(len(packed))])
-    assert Path(local(str(path))).read_bytes() == TEXT
+    assert open_bytes(local(str(path))).read() == TEXT
 
 
 @pytest.mark.parametrize("content", [b"", b"x", JSON * 100_000], ids=["empty", "short", "long"])
@@ -65,8 +76,27 @@ def test_a_pipe_of_any_length(tmp_path, content):
 
 def test_a_cut_pipe_is_refused_by_its_name(tmp_path):
     path = fifo(tmp_path / "p", gzip.compress(TEXT * 999)[:-9])
+    with pytest.raises(InputError, match=r"/p:\d+: the gzip stream is cut short"):
+        list(read_lines(path))
     with pytest.raises(InputError, match=r"/p: the gzip stream is cut short"):
-        local(str(path))
+        unpacked(str(path))
+
+
+def test_a_pipe_that_unpacks_to_a_thousand_times_its_bytes_takes_neither_disk_nor_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr(lines, "LONGEST_LINE", 1 << 20)
+    for content, read in ((b"a" * (1 << 26), 0), ((b"a" * 9999 + b"\n") * 6000, 6000)):
+        packed = gzip.compress(content)
+        path = fifo(tmp_path / f"p{read}", packed)
+        tracemalloc.start()
+        if read:
+            assert sum(1 for _ in read_lines(path)) == read
+        else:
+            with pytest.raises(InputError, match=r"/p0:1: the line is longer than 1,048,576 bytes"):
+                list(read_lines(path))
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert Path(local(str(path))).stat().st_size == len(packed) < len(content) // 500
+        assert peak < 1 << 23, "a block of the stream and the longest line"
 
 
 def test_a_file_that_has_no_name_any_more_is_read(tmp_path):

@@ -29,7 +29,7 @@ from drtools.formats.collections.squad import squad_parts
 from drtools.formats.collections.trec_documents import read_trec_documents
 from drtools.formats.collections.trec_topics import read_classic_topics, read_xml_topics
 from drtools.formats.corpora import DOCUMENT_COLUMNS, QUERY_COLUMNS, Document, read_corpus, read_queries
-from drtools.formats.lines import decode, first_line, local, open_bytes, shown
+from drtools.formats.lines import decode, first_line, local, open_bytes, shown, unpacked
 from drtools.formats.packing import MEMBER, members_of
 from drtools.formats.signatures import refuse_other_formats
 from drtools.formats.trec import QRELS_NAMES, looks_like_judgements, read_qrels
@@ -56,6 +56,8 @@ def parts_of(path: str, role: FileRole | None, options: ReadingOptions) -> Parts
         return _folder_parts(path, options)
     path = local(path)
     form = _form_of(path)
+    if form in ("archive", "table"):
+        path = unpacked(path)
     if form == "archive":
         return archive_parts(path, options)
     return _file_parts(path, form, role, options)
