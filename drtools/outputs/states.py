@@ -13,6 +13,13 @@ from drtools.outputs.state_file import START_AFRESH, STATE
 from drtools.outputs.work import Work
 
 
+def _is_below_zero(value: object) -> bool:
+    """Return whether a whole number in a value is negative. A training that begins at step -10^9 would hardly end."""
+    if isinstance(value, dict | list):
+        return any(map(_is_below_zero, value.values() if isinstance(value, dict) else value))
+    return isinstance(value, int) and value < 0
+
+
 @dataclass(kw_only=True)
 class State:
     """The state from which a later process continues.
@@ -40,7 +47,13 @@ class State:
                 ),
                 where=path,
             )
-        return cls(**checked_fields(work.state, cls, path, START_AFRESH))
+        values = checked_fields(work.state, cls, path, START_AFRESH)
+        below = [name for name, value in values.items() if _is_below_zero(value)]
+        if below:
+            raise InputError(
+                f"{below[0]} is below 0", where=path, expected="numbers of what was done", remedy=START_AFRESH
+            )
+        return cls(**values)
 
     def record(self) -> dict[str, Any]:
         """Return the JSON object that is written."""

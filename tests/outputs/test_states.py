@@ -66,6 +66,16 @@ def test_a_field_of_later_has_its_default_and_an_unknown_key_is_left(tmp_path):
         work.finish()
 
 
+@pytest.mark.parametrize("record", [{"lines": -1}, {"lines": 2, "lengths": [3, -4]}])
+def test_a_number_below_zero_is_refused(tmp_path, record):
+    stop_with(tmp_path / "x", record)
+    with (
+        pytest.raises(InputError, match="is below 0, expected numbers of what was done"),
+        open_work(tmp_path / "x") as work,
+    ):
+        Lines.of(work)
+
+
 @pytest.mark.parametrize("wrote, reads", [(LaterLines, Lines), (Lines, LaterLines)])
 def test_another_version_is_refused_in_one_line(tmp_path, wrote, reads):
     stop_with(tmp_path / "x", wrote(lines=2).record())
