@@ -101,6 +101,14 @@ def margin_mse(margins: Tensor, teacher: Tensor) -> Tensor:  # [P], [P] -> []
     return (margins - teacher).square().sum() / max(1, len(margins))
 
 
+def relative_error(vectors: Tensor, targets: Tensor) -> Tensor:  # [N, D], [N, D] -> []
+    """Squared distance of vectors to their targets, divided by the squared length of the targets.
+
+    It is 0 for equal vectors and 1 for vectors of zeros. [ours]
+    """
+    return (vectors - targets).square().sum() / targets.square().sum().clamp(min=torch.finfo(targets.dtype).tiny)
+
+
 def pointwise(positive: Tensor, candidates: Tensor, keep: Tensor) -> Tensor:  # [B], [B, C], bool [B, C] -> []
     """Mean binary cross-entropy of positives as relevant and kept candidates as not relevant (Nogueira and Cho 2019).
 

@@ -29,6 +29,7 @@ MADE_OF = {
     "star": ("zero-shot-vectors", "examples.jsonl", "star", "star-vectors"),
     "star-spar": ("zero-shot-vectors", "examples.jsonl", "star", "star-vectors", "lexical", "lexical-vectors"),
     "adore": ("zero-shot-vectors", "examples.jsonl", "star", "star-vectors", "adore"),
+    "ddr": ("ddr/source-bm25", "ddr/examples.jsonl", "ddr/source-dam", "ddr/rem", "ddr/dam", "ddr-vectors"),
 }
 STORED = {
     "bm25": ("bm25",),
@@ -38,6 +39,7 @@ STORED = {
     "star": ("star-vectors",),
     "star-spar": ("star-vectors", "lexical-vectors"),
     "adore": ("star-vectors",),
+    "ddr": ("ddr-vectors",),
 }
 PUBLISHED = {
     "bm25": "bm25",
@@ -47,6 +49,7 @@ PUBLISHED = {
     "star": "star star-vectors",
     "star-spar": "star-spar-vectors",
     "adore": "adore star-vectors",
+    "ddr": "ddr-vectors",
 }
 
 

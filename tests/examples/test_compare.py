@@ -35,8 +35,14 @@ def test_what_is_split_and_what_needs_no_judgements(beir):
     (split,) = [makefiles.parsed(words) for words in commands if words[0] == "split-queries"]
     assert split["qrels"].endswith("qrels.tsv") and split["test"] == 0.2
     (beir / "qrels.tsv").unlink()
-    tools = {words[0] for words in makefiles.printed("compare", f"DATA={beir}", folder=beir)}
-    assert "fuse" in tools and not tools & {"split-queries", "train-star", "train-adore", "mine-negatives"}
+    commands = makefiles.printed("compare", f"DATA={beir}", "MINUTES=30", folder=beir)
+    tools = {words[0] for words in commands}
+    assert "fuse" in tools and not tools & {"split-queries", "train-star", "train-adore"}
+    adapted = [makefiles.parsed(words) for words in commands if words[0] == "mlm-adapt"]
+    assert [values["minutes"] for values in adapted] == [10, 10]
+    assert [str(values["corpus"]).startswith("compare/docstrings/") for values in adapted] == [True, False]
+    (rem,) = [makefiles.parsed(words) for words in commands if words[0] == "train-rem"]
+    assert rem["minutes"] == 10 and rem["corpus"] == [adapted[0]["corpus"]]
 
 
 @pytest.mark.slow
@@ -48,12 +54,13 @@ def test_the_report_on_a_toy_collection(beir, encoder_folder):
         "DIMENSION=8",
         "TRAIN_TOKENS=32",
         "ENCODE_TOKENS=64",
+        "CROP_TOKENS=32",
     ]
-    words += ["REPEATS=1", "SYSTEMS=bm25 fused spar star"]
+    words += ["REPEATS=1", "SYSTEMS=bm25 fused spar star ddr", f"SOURCE={beir}"]
     done = run(beir, *words)
     assert done.returncode == 0, done.stderr[-3000:]
     rows = [line.split("|")[1].strip() for line in (beir / "compare/report.md").read_text().splitlines() if "|" in line]
-    assert rows[2:] == ["bm25", "fused", "spar", "star"]
+    assert rows[2:] == ["bm25", "fused", "spar", "star", "ddr"]
     assert "Take " in done.stdout and (beir / "compare/report.png").stat().st_size > 5000
     published = done.stdout.split("Take ")[1].split("`")[1].split()[1:]
     done = subprocess.run([ROOT / "bin" / "drtools", *published], cwd=beir, capture_output=True, text=True)

@@ -12,7 +12,7 @@ from conftest import WORDS, changed_by_flags, write_jsonl
 
 from drtools.formats.examples import read_examples
 from drtools.formats.trec import rank
-from drtools.methods.spar.twin import lexical_loss
+from drtools.methods.spar.twin import lexical_loss, target_loss
 from drtools.randomness import generator
 
 
@@ -30,6 +30,13 @@ def test_the_loss_is_the_papers_by_a_double_loop(mask_positives):
         torch.tensor(queries), torch.tensor(documents), SimpleNamespace(relevant=relevant)
     )
     assert float(loss) == pytest.approx(total / 3, rel=1e-5)
+
+
+def test_the_error_of_vectors_is_relative_to_their_targets():
+    rows = torch.tensor([[1.0, 2.0, 3.0, 2.0], [0.0, 0.0, 0.0, 4.0]])  # vectors of 2 dimensions, and their targets
+    loss, metrics = target_loss(rows, torch.cat([rows[:, 2:], rows[:, 2:]], dim=1), SimpleNamespace())
+    assert metrics == {"query_error": pytest.approx((4 + 0 + 0 + 16) / (9 + 4 + 16)), "document_error": 0}
+    assert float(loss) == pytest.approx(20 / 29 / 2)
 
 
 @pytest.fixture
@@ -164,6 +171,42 @@ def test_it_learns_to_rank_as_the_teacher_and_dev_measures_that(taught, bert, dr
         scores = queries[int(example.query_id[1:])] @ documents.T
         ranks.append(1 + sum(scores[names.index(other)] > scores[names.index(example.positives[0])] for other in small))
     assert np.mean([1 / place for place in ranks]) == pytest.approx(made["best"]["value"], abs=1e-6)
+
+
+def test_it_learns_the_vectors_of_a_lexical_encoder(taught, bert, drtools):
+    dimension = json.loads((Path(bert) / "config.json").read_text())["hidden_size"]
+    lexical = taught.folder / "lexical"
+    done = drtools("make-lexical", "--corpus", taught.corpus, "--dimension", dimension, "-o", lexical)
+    assert done.status == 0, done.err
+    sides = {"queries": taught.sentences, "documents": taught.corpus}
+    theirs = {side: vectors(drtools, lexical, taught, side, path) for side, path in sides.items()}
+    targets = [word for side in sides for word in (f"--target-{side}", taught.folder / f"lexical-{side}")]
+    students = {name: taught.folder / name for name in ("start", "end")}
+    for name, steps in (("start", 1), ("end", 40)):
+        shape = ["--steps", steps, "--head", "none", "--warmup-steps", 0, "--schedule", "constant"]
+        done = drtools(*command(taught, bert, students[name], *shape, *targets))
+        assert done.status == 0, done.err
+    errors = {}
+    for name, student in students.items():
+        ours = {side: vectors(drtools, student, taught, side, path) for side, path in sides.items()}
+        errors[name] = {
+            side: np.square(ours[side] - theirs[side]).sum() / np.square(theirs[side]).sum() for side in sides
+        }
+    assert all(errors["end"][side] < 0.9 * errors["start"][side] for side in sides), errors
+    last = json.loads((students["end"] / "training.jsonl").read_text().splitlines()[-1])
+    assert last["document_error"] < 2 * errors["end"]["documents"]
+
+
+def test_targets_of_another_dimension_are_refused(taught, bert, drtools):
+    drtools("make-lexical", "--corpus", taught.corpus, "--dimension", 8, "-o", taught.folder / "lexical")
+    for side, path in {"queries": taught.sentences, "documents": taught.corpus}.items():
+        vectors(drtools, taught.folder / "lexical", taught, side, path)
+    documents, queries = taught.folder / "lexical-documents", taught.folder / "lexical-queries"
+    out = taught.folder / "lambda"
+    done = drtools(*command(taught, bert, out, "--target-documents", documents, "--target-queries", queries))
+    assert done.status == 2 and "vectors of 8 dimensions" in done.err and "make-lexical" in done.err
+    done = drtools(*command(taught, bert, out, "--target-documents", documents))
+    assert done.status == 2 and "--target-documents" in done.err and "--target-queries" in done.err
 
 
 def test_a_base_may_start_from_it(taught, bert, drtools):

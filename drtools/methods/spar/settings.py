@@ -47,6 +47,21 @@ class BesideSpec:
 
 
 @dataclass(frozen=True)
+class TargetSpec:
+    """Vectors of a lexical encoder that an encoder learns to compute, in place of its teacher's ranks."""
+
+    target_documents: str | None = None
+    target_queries: str | None = None
+
+    def __post_init__(self) -> None:
+        """Raise InputError for only one of the two folders of vectors."""
+        if bool(self.target_documents) != bool(self.target_queries):
+            raise InputError(
+                f"{param('target_documents')} VECTORS and {param('target_queries')} VECTORS are used together"
+            )
+
+
+@dataclass(frozen=True)
 class ExampleDevSpec:
     """Examples labelled by rank, to evaluate on during training."""
 
