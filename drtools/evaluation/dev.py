@@ -10,7 +10,7 @@ import numpy as np
 
 from drtools import reporting
 from drtools.encoding.loop import encode_tokens
-from drtools.evaluation.measures import Measure, evaluate, mean, parse_measure
+from drtools.evaluation.measures import Measure, evaluate, mean, parse_measures
 from drtools.evaluation.specs import DevSpec, QueryDevSpec
 from drtools.formats.corpus_store import CorpusStore, open_store
 from drtools.formats.joins import note_nothing_relevant
@@ -133,7 +133,7 @@ def dev_queries(flags: QueryDevSpec, queries_path: str) -> tuple[list[Measure], 
     note_nothing_relevant(qrels, flags.dev_qrels)
     texts = judged_queries(flags.dev_queries or queries_path, flags.dev_qrels)
     return (
-        [parse_measure(word.strip()) for word in flags.dev_measures.split(",")],
+        parse_measures(flags.dev_measures),
         {query_id: qrels[query_id] for query_id in texts},
         texts,
     )

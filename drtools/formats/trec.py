@@ -19,20 +19,16 @@ from typing import BinaryIO
 
 from drtools.errors import InputError
 from drtools.formats.lines import LONGEST_LINE, decode, local, open_bytes, read_lines, shown
+from drtools.formats.other_tables import QRELS_NAMES, other_judgements, read_other_run
 from drtools.formats.signatures import NAMED_COLUMNS, RUN_COLUMNS
 from drtools.formats.trec_blocks import split_block
-from drtools.formats.tsv import DOCUMENT_IDS, QUERY_IDS, header_places
+from drtools.formats.tsv import header_places
 from drtools.units import counted
 
 Run = dict[str, dict[str, float]]  # query id -> {document id: score}, in ranked order, best first
 Qrels = dict[str, dict[str, int]]  # query id -> {document id: grade}
 
 BEIR_HEADER = ["query-id", "corpus-id", "score"]
-QRELS_NAMES = {  # in a header, compared as in a TSV of texts; `_id` and `id` mean neither of the two
-    "query": (*QUERY_IDS[2:], "query"),
-    "document": (*DOCUMENT_IDS[2:], "document", "doc"),
-    "grade": ("score", "relevance", "rel", "label", "grade", "judgement", "judgment", "rating", "relevancy"),
-}
 BLOCK_BYTES = 1 << 18  # measured: its columns stay in the processor's cache; 1 << 23 takes 1.6 times as long
 HIGHEST_GRADE = 10_000  # trec_eval counts every grade up to the highest, for each query
 WHOLE = re.compile(r"[-+]?[0-9]{1,18}")
@@ -44,7 +40,8 @@ TAB_SEPARATED = re.compile(r"\S([^\t\r\n]*\S)?")  # an id that a TSV column can 
 def read_qrels(path: str | Path) -> Qrels:
     """Read judgements.
 
-    BEIR's three columns, with or without their header, or TREC's four, told apart by the first line.
+    BEIR's three columns, with or without their header, or TREC's four, told apart by the first line, the same with
+    commas, or JSON {query: {document: grade}}.
 
     A judgement may be repeated. Raises InputError with file:line for a bad line, two grades of one document for a
     query, and a file without judgements.
@@ -70,13 +67,19 @@ def read_qrels(path: str | Path) -> Qrels:
 def read_run(path: str | Path, rank_order: bool = False) -> Run:
     """Read a TREC run; documents are in the order described above, best first, and queries in the file's order.
 
-    The lines of a query need not be together. A run without a line is an empty dict. Raises InputError with file:line
-    for a line that has not six columns, a score that is not a number, a document twice in a query and, with
+    Runs of other programs (JSON, CSV, MS MARCO's three columns) are read too; `formats/other_tables.py` tells them
+    apart. The lines of a query need not be together. A run without a line is an empty dict. Raises InputError with
+    file:line for a line that has not six columns, a score that is not a number, a document twice in a query and, with
     `rank_order`, a rank that is not a whole number or is taken already.
     """
     path = local(str(path))
     run = _read_run_by_block(path, rank_order)
-    return _read_run_by_line(path, rank_order) if run is None else run
+    if run is not None:
+        return run
+    others = read_other_run(path, rank_order)
+    if others is None:
+        return _read_run_by_line(path, rank_order)
+    return {query: rank(scores) for query, scores in others.items()}
 
 
 def rank(scores: dict[str, float]) -> dict[str, float]:
@@ -123,6 +126,10 @@ def write_qrels(stream: BinaryIO, qrels: Qrels) -> None:
 
 def _judgements(path: str) -> Iterator[tuple[int, str, str, int]]:
     """Yield (line number, query id, document id, grade)."""
+    others = other_judgements(path)
+    if others is not None:
+        yield from ((number, query, document, _grade(text, path, number)) for number, query, document, text in others)
+        return
     split, width, wanted, is_named = None, 0, itemgetter(0, -2, -1), False
     documents: set[str] = set()  # two different ones, once there are so many
     grades: dict[str, int] = {}  # as written: they are few

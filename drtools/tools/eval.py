@@ -4,13 +4,18 @@
     drtools eval --qrels qrels/test.tsv bm25.run star.run --measures "nDCG@10,R@100" --per-query
     drtools eval --qrels qrels/test.tsv star.run fused.run --gate "RR@10>=-0.005"
     drtools eval --qrels qrels/test.tsv star.run --floor "nDCG@10>=0.3" --floor "R@100>=0.6"
+    drtools eval --qrels qrels/test.tsv bm25.run star.run --test randomization --format latex -o table.tex
 
-Measures are nDCG@k, RR@k (also written MRR@k), R@k, AP, P@k, Success@k and Judged@k, with trec_eval's values. They are
-averaged over all judged queries; a query that is missing from a run counts as 0. R(rel=2)@k counts documents of grade 2
-or more, whatever --min-rel is.
+Measures are nDCG@k, RR@k (also written MRR@k), R@k, AP, P@k, Success@k and Judged@k, with trec_eval's values, and those
+of ir_measures, such as ERR@20, RBP(p=0.8), Bpref and Rprec. trec_eval's names (ndcg_cut_10, map, P_5) mean the same.
+They are averaged over all judged queries; a query that is missing from a run counts as 0. R(rel=2)@k counts documents
+of grade 2 or more, whatever --min-rel is.
 
-Each run is compared with the first, or with each --baseline, by a two-tailed paired t-test over queries. The table
-shows p uncorrected, and corrected by Holm's method for the number of comparisons; the corrected p decides the stars.
+Each run is compared with the first, or with each --baseline, by a two-tailed paired t-test over queries, or with
+--test randomization by a paired randomization test. The table shows p uncorrected, and corrected by Holm's method for
+the number of comparisons; the corrected p decides the stars.
+
+--format prints the table for other programs: tsv, csv, markdown, latex or json. --digits all prints every digit.
 
 With --answers a document is relevant if its text contains an answer, matched as in DPR. --ignore-identical-ids is
 BEIR's rule for queries that are also documents. Test queries that a run's model was trained on are reported; they are
@@ -19,28 +24,31 @@ found by its manifests, or by --train-qrels. A note is printed if Judged@10 of t
 --gate limits how much worse than an earlier run the last run may be, --floor how low its value may be. A gate that
 compares each night with the night before lets a slow fall pass; a floor does not. A refusal exits with status 3.
 
--o writes all results as JSON, too. `publish --measures` publishes the values of the last run, unless a gate refused it.
+-o writes all results as JSON, or the table in --format, too. `publish --measures` publishes the values of the last run,
+unless a gate refused it.
 """
 
 from __future__ import annotations
 
-import re
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from typer import Argument, Option
 
-from drtools import reporting
 from drtools.cli.flags.common import IgnoreIdenticalIds, MinRel, Only, Role
 from drtools.cli.flags.outputs import FileOutput
-from drtools.cli.report import json_of, print_per_query, print_table
+from drtools.cli.gates import check_floors, check_gate, parse_floor, parse_gate
+from drtools.cli.report import Report
 from drtools.cli.show import lineage
 from drtools.cli.show.trained_on import note_trained_on
-from drtools.errors import AlreadyDone, GateRefused, InputError
-from drtools.evaluation.measures import Measure, mean, parse_measure
-from drtools.evaluation.runs import Values, judgements, measured
-from drtools.evaluation.significance import comparisons
+from drtools.cli.tables import Format, digits_of, table_as
+from drtools.cli.terminal import terminal_width
+from drtools.errors import AlreadyDone, InputError
+from drtools.evaluation.measures import Measure, mean, parse_measure, split_measures
+from drtools.evaluation.runs import judgements, measured
+from drtools.evaluation.significance import TESTS_IN_WORDS, Test, comparisons
 from drtools.evaluation.specs import MeasuringSpec
 from drtools.formats.leakage import compare_with_training
 from drtools.outputs.disk import is_standard_output
@@ -51,7 +59,6 @@ if TYPE_CHECKING:
     from drtools.formats.trec import Qrels
 
 ANSWERS, LEAKAGE = "Answers", "Trained on"
-ROUNDING = 1e-9  # of a mean over queries, so that a run that is at its floor passes
 
 
 @dataclass(frozen=True)
@@ -101,7 +108,14 @@ class EvalFlags:
     per_query: Annotated[
         bool, Option("--per-query", help="print one line for each run, measure and query, with the value")
     ] = False
-    json: Annotated[bool, Option("--json", help="print all results as one JSON object")] = False
+    format: Annotated[
+        Format | None,
+        Option(help="form of what is printed, or with -o of the file; default: table, and json for a file"),
+    ] = None
+    digits: Annotated[str | None, Option(help="digits after the point, or `all`; default: 4; JSON always has all")] = (
+        None
+    )
+    json: Annotated[bool, Option("--json", help="print all results as one JSON object, as --format json")] = False
     gate: Annotated[
         str | None,
         Option(
@@ -118,8 +132,12 @@ class EvalFlags:
     ] = None
     baseline: Annotated[
         list[str] | None,
-        Option(help="one of the runs, to compare the others with; repeat it for several"),
+        Option("--baseline", "--against", help="one of the runs, to compare the others with; repeat it for several"),
         Role.INPUT,
+    ] = None
+    test: Annotated[
+        Test | None,
+        Option(help="paired test: Student's t, or randomization of 100,000 sign flips; default: t"),
     ] = None
     alpha: Annotated[float, Option(min=0, max=1, help="significance level of the stars in the table")] = 0.05
     train_qrels: Annotated[
@@ -165,31 +183,30 @@ class EvalFlags:
 def main(flags: EvalFlags, file: FileOutput = FileOutput()) -> None:
     """Read, evaluate and compare runs, print the results, apply the gates, and write the measures if asked to."""
     check(flags)
-    if is_standard_output(file.output):
-        evaluate(flags)
+    is_printed = is_standard_output(file.output)
+    printed: Format = "json" if flags.json else (flags.format or "table") if is_printed else "table"
+    if is_printed:
+        evaluate(flags, printed)
         return
     try:
         with open_file(file) as work:
-            results, judged, as_json = evaluate(flags)
-            work.stream.write(as_json + b"\n")
+            report, judged = evaluate(flags, printed)
+            work.stream.write(table_as(flags.format or "json", report, flags.per_query).encode())
             arguments = file.request["arguments"]
             work.finish(
                 kind=KIND,
-                measures={name: mean(by_query) for name, by_query in results.items()},
+                measures={name: mean(by_query) for name, by_query in report.results[-1].items()},
                 queries=len(judged),
                 judgements=sum(map(len, judged.values())),
                 qrels=(arguments["qrels"] or arguments["answers"])["fingerprint"],
             )
     except AlreadyDone:
-        evaluate(flags)  # the gates refuse it as they did
+        evaluate(flags, printed)  # the gates refuse it as they did
         raise
 
 
-def evaluate(flags: EvalFlags) -> tuple[Values, Qrels, bytes]:
-    """Evaluate and compare runs, print the results and apply the gates.
-
-    Returns the values of the last run, the judgements, and all results as JSON.
-    """
+def evaluate(flags: EvalFlags, printed: Format) -> tuple[Report, Qrels]:
+    """Evaluate and compare runs, print the results in this form and apply the gates."""
     gate = parse_gate(flags.gate) if flags.gate else None
     floors = [parse_floor(text) for text in flags.floor or []]
     runs, spec = flags.runs, flags.spec
@@ -203,26 +220,28 @@ def evaluate(flags: EvalFlags) -> tuple[Values, Qrels, bytes]:
     else:
         note_trained_on(runs, judged)
     results = measured(runs, judged, spec, measures)
-    compared = comparisons(results, baselines)
-    as_json = json_of(runs, results, compared, bool(flags.baseline), len(judged), flags.per_query)
-    if flags.json:
-        print(as_json.decode())
-    elif flags.per_query:
-        print_per_query(runs, results)
-    else:
-        print_table(runs, results, compared, baselines, len(judged), flags.alpha)
+    test: Test = flags.test or "t"
+    compared = comparisons(results, baselines, test)
+    named, digits = bool(flags.baseline), digits_of(flags.digits)
+    report = Report(runs, results, compared, baselines, named, len(judged), flags.alpha, TESTS_IN_WORDS[test], digits)
+    sys.stdout.write(table_as(printed, report, flags.per_query, terminal_width(sys.stdout)))
     if gate:
         for place in baselines:
             name = runs[place] if flags.baseline else "the first"
             check_gate(*gate, results[place], results[-1], name)
     check_floors(floors, results[-1])
-    return results[-1], judged, as_json
+    return report, judged
 
 
 def check(flags: EvalFlags) -> None:
     """Raise InputError without judgements, or for flags that do not go together."""
     if (flags.qrels is None) == (flags.answers is None) or (flags.answers and not flags.corpus):
         raise InputError("pass either --qrels QRELS, or --answers ANSWERS with the --corpus in which to look for them")
+    digits_of(flags.digits)
+    if flags.json and flags.format not in (None, "json"):
+        raise InputError(f"--json and --format {flags.format} ask for two forms", remedy="leave one of them out")
+    if flags.digits and "json" in (flags.format, "json" if flags.json else None):
+        raise InputError("--digits does not apply to JSON, which has all digits", remedy="leave it out")
     if flags.answer_match != "string" and not flags.answers:
         raise InputError("--answer-match needs --answers", remedy="pass --answers too, or leave --answer-match out")
     if flags.corpus and not (flags.answers or flags.train_qrels):
@@ -238,8 +257,7 @@ def check(flags: EvalFlags) -> None:
 def measures_of(flags: EvalFlags, of_gates: list[str]) -> list[Measure]:
     """Return the measures that are named (or else the default ones), and those of the gate and the floors."""
     usual = "Success@20,Success@100" if flags.answers else "nDCG@10,RR@10,R@100"
-    words = [word.strip() for word in (flags.measures or usual).split(",") if word.strip()]
-    words = list(dict.fromkeys(words))
+    words = split_measures(flags.measures or usual)
     if not words:
         raise InputError(
             where=f"--measures {flags.measures!r}",
@@ -287,55 +305,3 @@ def behind(runs: list[str], wanted: tuple[str, ...]) -> str | None:
     """Return the queries file or the corpus of the first run whose manifests name it."""
     found = (lineage.source(Path(run), wanted, lineage.SEARCHED_FLAGS) for run in runs)
     return next(filter(None, found), None)
-
-
-def parse_gate(text: str) -> tuple[str, float]:
-    """Parse `RR@10>=-0.005` into (measure, least difference)."""
-    return parse_limit(f"--gate {text}", text, 'MEASURE>=DIFFERENCE, for instance "RR@10>=-0.005"')
-
-
-def parse_floor(text: str) -> tuple[str, float]:
-    """Parse `nDCG@10>=0.3` into (measure, least value)."""
-    name, least = parse_limit(f"--floor {text}", text, 'MEASURE>=VALUE, for instance "nDCG@10>=0.3"')
-    if not 0 <= least <= 1:
-        raise InputError(
-            f"{least:g} is not a value of a measure", where=f"--floor {text}", expected="a number from 0 to 1"
-        )
-    return name, least
-
-
-def parse_limit(where: str, text: str, expected: str) -> tuple[str, float]:
-    """Parse a measure and the number that it must reach."""
-    found = re.fullmatch(r"\s*([A-Za-z]+(?:\(rel=\d+\))?(?:@\d+)?)\s*>=\s*([-+]?[0-9.]+(?:e-?\d+)?)\s*", text)
-    if not found:
-        raise InputError(where=where, expected=expected)
-    try:
-        return found[1], float(found[2])
-    except ValueError:
-        raise InputError(f"{found[2]} is not a number", where=where) from None
-
-
-def check_gate(name: str, least: float, first: Values, last: Values, baseline: str) -> None:
-    """Raise GateRefused if the last run is worse than a baseline by more than the gate allows."""
-    before, after = value_of(name, first), value_of(name, last)
-    if after - before < least:
-        raise GateRefused(
-            f"gate {name}>={least:g}: the last run has {after:.4f}, {baseline} has {before:.4f}, a difference of "
-            f"{after - before:+.4f}"
-        )
-    reporting.say(f"gate {name}>={least:g} holds: {after - before:+.4f}")
-
-
-def check_floors(floors: list[tuple[str, float]], last: Values) -> None:
-    """Raise GateRefused if the last run is below a floor; all floors that it is below are named."""
-    below = [(name, least) for name, least in floors if value_of(name, last) < least - ROUNDING]
-    if below:
-        clauses = [f"floor {name}>={least:g}: the last run has {value_of(name, last):.4f}" for name, least in below]
-        raise GateRefused("; ".join(clauses))
-    for name, least in floors:
-        reporting.say(f"floor {name}>={least:g} holds: {value_of(name, last):.4f}")
-
-
-def value_of(name: str, values: Values) -> float:
-    """Return a run's mean of a measure, whatever the case of its name."""
-    return mean(next(per_query for word, per_query in values.items() if word.lower() == name.lower()))

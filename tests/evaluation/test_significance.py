@@ -3,7 +3,7 @@ import random
 
 import pytest
 
-from drtools.evaluation.significance import holm, paired_t_test
+from drtools.evaluation.significance import holm, paired_randomization_test, paired_t_test
 
 
 def test_a_t_test_worked_by_hand():
@@ -66,3 +66,49 @@ def test_holm_rejects_what_the_step_down_procedure_rejects():
                 break
             rejected.add(i)
         assert {i for i, value in enumerate(holm(p_values)) if value <= level} == rejected
+
+
+@pytest.mark.parametrize("count", [2, 5, 12, 16])
+def test_a_randomization_test_of_few_queries_tries_every_flip(count):
+    from itertools import product
+
+    rng = random.Random(count)
+    first = {f"q{i}": rng.choice([0.0, 0.5, 1.0]) for i in range(count)}
+    other = {query: value + rng.choice([0.0, 0.0, 0.3, -0.1, 0.25]) for query, value in first.items()}
+    differences = [other[query] - first[query] for query in first]
+    observed = abs(sum(differences)) - 1e-9
+    if count <= 12:
+        sums = [
+            abs(sum(sign * d for sign, d in zip(signs, differences, strict=True)))
+            for signs in product((1, -1), repeat=count)
+        ]
+        expected = sum(each >= observed for each in sums) / len(sums)
+        assert paired_randomization_test(first, other) == pytest.approx(expected)
+    from scipy.stats import permutation_test
+
+    theirs = permutation_test(
+        (list(other.values()), list(first.values())),
+        lambda a, b, axis: (a - b).mean(axis=axis),
+        permutation_type="samples",
+        n_resamples=1e6,
+        vectorized=True,
+    )
+    assert paired_randomization_test(first, other) == pytest.approx(min(1.0, theirs.pvalue))
+    assert paired_randomization_test(other, first) == paired_randomization_test(first, other)
+
+
+def test_a_randomization_test_of_many_queries_is_near_the_t_test_and_repeats():
+    rng = random.Random(4)
+    first = {f"q{i}": rng.random() for i in range(300)}
+    other = {query: value + rng.gauss(0.01, 0.2) for query, value in first.items()}
+    found = paired_randomization_test(first, other)
+    assert found == paired_randomization_test(first, other)
+    assert 0.001 < found < 0.9 and found == pytest.approx(paired_t_test(first, other), abs=0.01)
+    far = {query: value + 1 for query, value in first.items()}
+    assert paired_randomization_test(first, far) == 1 / 100_001
+
+
+def test_edges_of_a_randomization_test():
+    same = {"a": 0.5, "b": 0.25}
+    assert paired_randomization_test(same, dict(same)) == 1.0
+    assert math.isnan(paired_randomization_test({"a": 0.5}, {"a": 1.0}))

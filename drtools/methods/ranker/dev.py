@@ -14,7 +14,7 @@ from drtools import reporting
 from drtools.encoding.loop import encode_tokens
 from drtools.errors import InputError, param
 from drtools.evaluation.dev import dev_queries
-from drtools.evaluation.measures import Measure, evaluate, mean, parse_measure
+from drtools.evaluation.measures import Measure, evaluate, mean, parse_measures
 from drtools.formats.corpora import read_queries
 from drtools.formats.corpus_store import CorpusStore, open_store
 from drtools.formats.examples import read_examples
@@ -60,7 +60,7 @@ def dev_ranking(
         candidates = {query_id: list(run.get(query_id, {}))[: flags.dev_depth] for query_id in texts}
         note_nothing_judged(shown(flags.dev_run), run, qrels, f"{param('dev_qrels')}")
     else:
-        measures = [parse_measure(word.strip()) for word in flags.dev_measures.split(",")]
+        measures = parse_measures(flags.dev_measures)
         qrels, candidates, texts = _of_examples(named, flags.dev_queries or queries_path)
     if not any(candidates.values()):
         raise InputError("no document to rank for the dev queries; do the files belong together?", where=shown(named))
