@@ -9,12 +9,13 @@ from typer.models import ArgumentInfo, OptionInfo
 
 from drtools.cli.flags.common import INPUTS, Role
 
-# names that flags had before; commands and Makefiles that have them still run, and nothing shows them
+# names that flags had before, or have in other programs; commands that have them run, and no list of flags shows them
 FORMER_NAMES = {
     "--lucene": "--corpus",
     "--documents": "--corpus",
     "--tune-measure": "--tune-on",
     "--measure": "--tune-on",
+    "--against": "--baseline",
 }
 
 

@@ -132,7 +132,11 @@ class EvalFlags:
     ] = None
     baseline: Annotated[
         list[str] | None,
-        Option("--baseline", "--against", help="one of the runs, to compare the others with; repeat it for several"),
+        Option(
+            "--baseline",
+            "--against",
+            help="one of the runs, to compare the others with; repeat it for several; --against means the same",
+        ),
         Role.INPUT,
     ] = None
     test: Annotated[

@@ -10,7 +10,7 @@ from drtools.formats.collections.parts import Judgement, Query, ReadingOptions
 from drtools.formats.collections.rows import Row
 from drtools.formats.corpora import DOCUMENT_COLUMNS, QUERY_COLUMNS, Document
 from drtools.formats.json_lines import checked_id
-from drtools.formats.trec import QRELS_NAMES
+from drtools.formats.other_tables import QRELS_NAMES
 from drtools.formats.tsv import header_places
 
 Names = Mapping[str, tuple[str, ...]]

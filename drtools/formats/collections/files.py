@@ -30,9 +30,10 @@ from drtools.formats.collections.trec_documents import read_trec_documents
 from drtools.formats.collections.trec_topics import read_classic_topics, read_xml_topics
 from drtools.formats.corpora import DOCUMENT_COLUMNS, QUERY_COLUMNS, Document, read_corpus, read_queries
 from drtools.formats.lines import decode, first_line, local, open_bytes, shown, unpacked
+from drtools.formats.other_tables import QRELS_NAMES
 from drtools.formats.packing import MEMBER, members_of
 from drtools.formats.signatures import refuse_other_formats
-from drtools.formats.trec import QRELS_NAMES, looks_like_judgements, read_qrels
+from drtools.formats.trec import looks_like_judgements, read_qrels
 from drtools.formats.tsv import header_words
 from drtools.units import counted
 
