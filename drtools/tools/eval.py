@@ -4,7 +4,7 @@
     drtools eval --qrels qrels/test.tsv bm25.run star.run --measures "nDCG@10,R@100" --per-query
     drtools eval --qrels qrels/test.tsv star.run fused.run --gate "RR@10>=-0.005"
     drtools eval --qrels qrels/test.tsv star.run --floor "nDCG@10>=0.3" --floor "R@100>=0.6"
-    drtools eval --qrels qrels/test.tsv bm25.run star.run --test randomization --format latex -o table.tex
+    drtools eval --qrels qrels/test.tsv bm25.run star.run --format latex -o table.tex
 
 Measures are nDCG@k, RR@k (also written MRR@k), R@k, AP, P@k, Success@k and Judged@k, with trec_eval's values, and those
 of ir_measures, such as ERR@20, RBP(p=0.8), Bpref and Rprec. trec_eval's names (ndcg_cut_10, map, P_5) mean the same.
