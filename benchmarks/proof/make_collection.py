@@ -3,12 +3,16 @@
     python benchmarks/proof/make_collection.py sample DATA/wikipedia --queries 1500 --seed 1 -o build/sample
     python benchmarks/proof/make_collection.py renamed DATA/wikipedia --words 2000 --seed 1 -o build/renamed
     python benchmarks/proof/make_collection.py lengthened DATA/wikipedia --tokens 256 -o build/lengthened-256
+    python benchmarks/proof/make_collection.py unseen DATA/scifact -o build/unseen
+    python benchmarks/proof/make_collection.py names DATA/docstrings --documents 20000 --queries 1000 -o build/names
 
 `sample` splits the training queries: qrels/train.tsv keeps a random sample, qrels/rest.tsv has the others; there is no
 dev split. `renamed` replaces the most frequent content words by each other, by one fixed permutation for documents and
 queries: a change of domain whose cost is known, since the collection itself is the ceiling. `lengthened` makes
 documents of one chosen length around short paragraphs that answer questions, from their neighbours in the article: the
-same questions and the same number of documents at each length, and no paragraph is in two of them.
+same questions and the same number of documents at each length, and no paragraph is in two of them. `unseen` adds
+qrels/unseen.tsv, with the test queries that have a word which no document has. `names` asks for documents by a
+name that no other document has.
 """
 
 import argparse
@@ -33,13 +37,15 @@ def main() -> None:
     """Write the collection that the command line names; an existing folder is kept."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
-    for name in ("sample", "renamed", "lengthened"):
+    for name in ("sample", "renamed", "lengthened", "unseen", "names"):
         command = commands.add_parser(name)
         command.add_argument("data", type=Path)
         command.add_argument("--seed", type=int, default=1)
         command.add_argument("-o", "--output", type=Path, required=True)
-        if name == "sample":
+        if name in ("sample", "names"):
             command.add_argument("--queries", type=int, required=True)
+        if name == "names":
+            command.add_argument("--documents", type=int, required=True)
         if name == "renamed":
             command.add_argument("--words", type=int, default=2000)
         if name == "lengthened":
@@ -50,7 +56,7 @@ def main() -> None:
         return
     unfinished = arguments.output.with_name(arguments.output.name + ".new")
     (unfinished / "qrels").mkdir(parents=True, exist_ok=True)
-    make = {"sample": sample, "renamed": renamed, "lengthened": lengthened}
+    make = {"sample": sample, "renamed": renamed, "lengthened": lengthened, "unseen": unseen, "names": names}
     make[arguments.command](arguments, unfinished)
     unfinished.rename(arguments.output)
 
@@ -151,6 +157,47 @@ def window(
         after += paragraphs[end][1]
         end += 1
     return (before, after, end) if len(before) + len(after) >= rest else None
+
+
+def unseen(arguments: argparse.Namespace, folder: Path) -> None:
+    """Add the judgements of test queries with a word of letters that no document has."""
+    for name in ("corpus.jsonl.gz", "queries.jsonl.gz"):
+        (folder / name).symlink_to((arguments.data / name).resolve())
+    for split in (arguments.data / "qrels").glob("*.tsv"):
+        (folder / "qrels" / split.name).symlink_to(split.resolve())
+    known = {
+        word
+        for _, document in read_corpus(arguments.data / "corpus.jsonl.gz")
+        for word in WORD.findall(f"{document.title} {document.text}".lower())
+    }
+    queries = read_queries(str(arguments.data / "queries.jsonl.gz"))
+    test = read_qrels(arguments.data / "qrels" / "test.tsv")
+    chosen = {query: test[query] for query in test if not known.issuperset(WORD.findall(queries[query].lower()))}
+    write_split(folder, "unseen", chosen)
+    print(f"{arguments.output}: {len(chosen):,} of {len(test):,} test queries have a word that no document has")
+
+
+QUESTIONS = ("what is {}", "what does {} mean", "where is {} used", "tell me about {}")
+NAME = re.compile(r"\b[A-Za-z]\w{3,}\b")
+
+
+def names(arguments: argparse.Namespace, folder: Path) -> None:
+    """Ask for documents by a name that only they have, one name for a document."""
+    documents = [document for _, document in read_corpus(arguments.data / "corpus.jsonl.gz")]
+    generator = random.Random(arguments.seed)
+    documents = sorted(generator.sample(documents, arguments.documents), key=lambda document: document.id)
+    found = {document.id: set(NAME.findall(document.text)) for document in documents}
+    counts = Counter(word.lower() for words in found.values() for word in {word.lower() for word in words})
+    own = {identity: sorted(word for word in words if counts[word.lower()] == 1) for identity, words in found.items()}
+    asked = generator.sample(sorted(identity for identity in own if own[identity]), 2 * arguments.queries)
+    write_texts(
+        folder,
+        ((document.id, document.title, document.text) for document in documents),
+        {f"q{each}": generator.choice(QUESTIONS).format(generator.choice(own[each])) for each in asked},
+    )
+    for split, chosen in (("train", asked[: arguments.queries]), ("test", asked[arguments.queries :])):
+        write_split(folder, split, {f"q{identity}": {identity: 1} for identity in chosen})
+    print(f"{arguments.output}: {len(documents):,} documents, {len(asked):,} questions by names")
 
 
 def write_texts(folder: Path, documents: Iterator[tuple[str, str, str]], queries: dict[str, str]) -> None:

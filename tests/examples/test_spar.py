@@ -51,6 +51,16 @@ def test_every_command_is_one_that_the_tools_take(published, beir, where):
     assert trained == {"lambda-transformer", "other", "from-lambda", "joint"} | ({"base"} if where != "DATA" else set())
 
 
+def test_lambda_learns_vectors_and_then_ranks(beir):
+    commands = printed(f"DATA={beir}", "LAMBDAS=regressed refined", folder=beir)
+    made = {Path(value["output"]).name: value for value in map(parsed, commands) if value.get("output")}
+    regressed = made["lambda-regressed"]
+    assert Path(regressed["target_documents"]).name == "lambda-static-384-vectors"
+    assert made["lambda-static-384"]["dimension"] == 384 and "lambda-static-384-sentences" in made
+    refined = made["lambda-refined"]
+    assert Path(refined["model"]).name == "lambda-regressed" and not refined["target_documents"]
+
+
 def test_lambda_has_the_papers_settings(published):
     values = {words[0]: parsed(words) for words in printed(f"NQ={published}", folder=published)}
     expected = {
