@@ -6,7 +6,8 @@ The model is all-MiniLM-L6-v2; `--base` puts a random body of BERT-base's shape 
 by BM25 (`--negatives`), and a ranker of the same size that was trained for one step scores them. `--more` adds flags to
 every training. `--folder` keeps what is prepared for another run with the same model. Prints the peak of each process
 (its largest resident set, memory-mapped files included), the estimate, their ratio, the seconds of the process, and how
-the training says it divides a batch.
+the training says it divides a batch. `--estimates` ends each training after its opening lines and prints the estimates
+alone. Nothing is computed then, so that it takes seconds at any batch.
 """
 
 import argparse
@@ -34,6 +35,20 @@ def run(command: list[str], environment: dict[str, str]) -> tuple[float, float, 
     if status:
         print(f"{' '.join(command)} failed:\n{said}", file=sys.stderr)
     return used.ru_maxrss * 1024 / 1e9, time.monotonic() - started, said
+
+
+def opening_of(command: list[str], environment: dict[str, str]) -> str:
+    """Start a command and end it once it has estimated its memory; return what it reported until then."""
+    process = subprocess.Popen([*TOOL, *command], env=environment, stderr=subprocess.PIPE, text=True)
+    assert process.stderr
+    said = ""
+    for line in process.stderr:
+        said += line
+        if "of memory" in line:
+            process.kill()  # a signal that it answers would first let it finish a step
+            break
+    process.communicate()
+    return said
 
 
 def body_like_bert_base(folder: Path, tokenizer: str) -> str:
@@ -128,6 +143,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=2)
     parser.add_argument("--more", default="")
     parser.add_argument("--folder", type=Path)
+    parser.add_argument("--estimates", action="store_true")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = given.folder or Path(name)
@@ -143,7 +159,11 @@ def main() -> None:
                 continue
             make_input(name, folder, model, texts, environment)
             steps = ["--steps", str(given.steps), *given.more.split(), "-o", str(folder / "out"), "--overwrite"]
-            peak, seconds, said = run([*command, "--model", model, *steps], environment)
+            whole = [*command, "--model", model, *steps]
+            nothing = float("nan")
+            peak, seconds, said = (
+                (nothing, nothing, opening_of(whole, environment)) if given.estimates else run(whole, environment)
+            )
             guess = gigabytes_in(said)
             divided = re.search(r"its activations, .* (?=\(see)", said)
             print(
