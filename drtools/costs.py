@@ -11,8 +11,8 @@ from typing import NamedTuple
 from drtools import reporting
 from drtools.units import bytes_as_words, seconds_as_words
 
-LEAST_SECONDS = 3.0  # [ours] of work before a forecast
-SETTLED_SECONDS = 1.0  # [ours] of them after the first batch, which is slower
+LEAST_SECONDS = 6.0  # [ours] of work before a forecast; the first half of them is not measured, since it is slower
+SETTLED_SECONDS = 1.0  # [ours] that are measured at least
 SHORT_SECONDS = 10.0  # [ours] no forecast is made of shorter work
 
 
@@ -68,7 +68,8 @@ class Forecast:
         if self.is_made:
             return
         now = time.monotonic()
-        self.first = self.first or (now, done)
+        if self.first is None or now - self.started < LEAST_SECONDS / 2:
+            self.first = now, done
         since, before = self.first
         if now - since < SETTLED_SECONDS or now - self.started < LEAST_SECONDS or done <= before:
             return

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import orjson
 
 from drtools import reporting, units
-from drtools.costs import Costs, resident_bytes, say_costs
+from drtools.costs import Costs, Forecast, peak_bytes, resident_bytes, say_costs
 from drtools.errors import InputError, param
 from drtools.formats.lines import shown
 from drtools.formats.text_sources import DocumentTexts
@@ -21,7 +23,7 @@ from drtools.models.analyzer import language_analyzer
 from drtools.models.device import all_threads
 from drtools.search import faiss_index, faiss_marks, faiss_update
 from drtools.search.faiss_trial import refuse_unusable
-from drtools.search.lucene import build_index
+from drtools.search.lucene import WRITE_BUFFER_MEGABYTES, build_index
 from drtools.search.query_vectors import refuse_another_encoder
 from drtools.search.specs import FaissSpec, LuceneSpec
 
@@ -41,28 +43,52 @@ OF_VECTORS = (  # keys that an index copies from the manifest of its vectors
     "document_fingerprint",
 )
 OF_SOME_VECTORS = ("joined", "rem", "document_model", "truncate_dimension")
-# [ours] of indexing abstracts of 1,600 characters on 2 cores
-LUCENE_SECONDS, CHARACTERS_A_SECOND = 3.0, 5e6
-LUCENE_BYTES, LARGEST_LUCENE_BUFFER = 2.5e8, 256e6
+SAMPLED_DOCUMENTS = 1000  # [ours] of a dry run
+LARGEST_LUCENE_BUFFER = 1e6 * WRITE_BUFFER_MEGABYTES
+
+
+def open_forecast(store: CorpusStore, spec: LuceneSpec) -> Forecast:
+    """Report what is about to be indexed; return the forecast, in documents.
+
+    Raises InputError for a language without an analyzer.
+    """
+    language_analyzer(spec.language)
+    reporting.say(units.counted(len(store), "document"))
+    return Forecast(len(store), _lucene_bytes(store, spec))
 
 
 def say_lucene_plan(store: CorpusStore, spec: LuceneSpec) -> None:
-    """Report what indexing a corpus costs; raise InputError for a language without an analyzer."""
-    language_analyzer(spec.language)
+    """Report what indexing a corpus costs, after indexing its first documents into a temporary folder."""
+    open_forecast(store, spec)
+    texts = DocumentTexts(store, spec.title_separator)
+    times = []
+    for count in (SAMPLED_DOCUMENTS // 4, SAMPLED_DOCUMENTS):  # the first also starts Java
+        sample = zip(*texts.slice(0, count), strict=True)
+        started = time.monotonic()
+        with TemporaryDirectory(prefix="drtools-") as folder:
+            threads = spec.threads or all_threads()
+            build_index(Path(folder) / "lucene", sample, spec.language, spec.document_vectors, threads)
+        times.append(time.monotonic() - started)
+    others = max(0, len(store) - SAMPLED_DOCUMENTS // 4)
+    seconds = times[0] + times[1] * others / min(len(store), SAMPLED_DOCUMENTS)
+    disk = _lucene_bytes(store, spec)
+    memory = peak_bytes() + min(disk, LARGEST_LUCENE_BUFFER)
+    say_costs(Costs(memory=memory, disk=disk, seconds=seconds))
+
+
+def _lucene_bytes(store: CorpusStore, spec: LuceneSpec) -> float:
     # [ours] about half the size of the text, twice that with term vectors
-    size = store.characters * (1.0 if spec.document_vectors else 0.5)
-    memory = resident_bytes() + LUCENE_BYTES + min(size, LARGEST_LUCENE_BUFFER)
-    seconds = LUCENE_SECONDS + store.characters / CHARACTERS_A_SECOND
-    say_costs(Costs(units.counted(len(store), "document"), memory=memory, disk=size, seconds=seconds))
+    return store.characters * (1.0 if spec.document_vectors else 0.5)
 
 
 def build_lucene(work: Work, store: CorpusStore, spec: LuceneSpec) -> dict[str, Any]:
     """Index a corpus for BM25 into the folder of `work`; return the facts for its manifest."""
     texts, hasher = DocumentTexts(store, spec.title_separator), hashlib.blake2b(digest_size=16)
+    forecast = open_forecast(store, spec)
     with reporting.progress("indexing", len(store), "documents") as progress:
         counts = build_index(
             work.path / "lucene",
-            _pairs(texts, progress, hasher),
+            _pairs(texts, progress, hasher, forecast),
             spec.language,
             spec.document_vectors,
             spec.threads or all_threads(),
@@ -80,13 +106,16 @@ def build_lucene(work: Work, store: CorpusStore, spec: LuceneSpec) -> dict[str, 
     }
 
 
-def _pairs(texts: DocumentTexts, progress: reporting.Progress, hasher: hashlib.blake2b) -> Iterator[tuple[str, str]]:
+def _pairs(
+    texts: DocumentTexts, progress: reporting.Progress, hasher: hashlib.blake2b, forecast: Forecast
+) -> Iterator[tuple[str, str]]:
     """Yield (id, text) of every document, and add them to a hash."""
     for start in range(0, len(texts), 1000):
         ids, chunk = texts.slice(start, start + 1000)
         hasher.update(orjson.dumps([ids, chunk]))
         yield from zip(ids, chunk, strict=True)
         progress.advance(len(ids))
+        forecast.note(progress.done)
 
 
 class FaissPlan(NamedTuple):

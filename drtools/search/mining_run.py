@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from drtools.formats.corpus_store import CorpusStore
     from drtools.outputs.work import Work
 
-SAMPLED_QUERIES = 32  # of a batch of a dry run
+SAMPLED_QUERIES = (32, 64, 128)  # in the batches of a dry run, of which the last tells the rate: Java warms up
 Queries = Sequence[tuple[str, str]]
 QUERIES_A_SAVE = QUERIES_A_BLOCK  # sources count cut and empty queries by block; saving within one would count twice
 Searched = LuceneSource | DenseSource | RunSource
@@ -233,16 +233,16 @@ def say_mining_costs(
     if not work.dry_run:
         return
     assert work.stream is not None, "examples are a file"
-    parts = [queries[start : start + SAMPLED_QUERIES] for start in range(0, 3 * SAMPLED_QUERIES, SAMPLED_QUERIES)]
-    times = [time.monotonic()]
-    for part in parts:
-        take(part)
-        times.append(time.monotonic())
-    mined = sum(map(len, parts))
-    later = sum(map(len, parts[1:]))  # the first queries also open the index
-    each = (times[-1] - times[1]) / later if later else (times[-1] - times[0]) / max(1, mined)
+    mined, seconds, each = 0, 0.0, 0.0
+    for count in SAMPLED_QUERIES:
+        part = queries[mined : mined + count]
+        if part:
+            started = time.monotonic()
+            take(part)
+            taken = time.monotonic() - started
+            mined, seconds, each = mined + len(part), seconds + taken, taken / len(part)
     disk = work.stream.tell() / max(1, mined) * len(queries)
-    seconds = times[1] - times[0] + each * max(0, len(queries) - len(parts[0]))
+    seconds += each * (len(queries) - mined)
     say_costs(Costs("", f"from {counted(mined, 'query', 'queries')}", peak_bytes(), disk, None, seconds))
     raise DryRunDone
 

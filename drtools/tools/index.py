@@ -136,7 +136,6 @@ def of_lucene(folder: FolderOutput, flags: IndexFlags, dry_run: bool) -> None:
     if dry_run:
         return say_lucene_plan(store, spec)
     with open_folder(folder) as work:
-        say_lucene_plan(store, spec)
         facts = build_lucene(work, store, spec)
         work.finish(kind="lucene", **facts)
     reporting.say(f"{folder.output}: {units.counted(facts['count'], 'document')}")
