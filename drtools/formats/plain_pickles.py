@@ -17,11 +17,16 @@ class PlainUnpickler(pickle.Unpickler):
 
     def find_class(self, module: str, name: str) -> object:
         """Return what numpy's numbers need; refuse any other name."""
-        if module in MODULES and name in NUMBERS:
-            return getattr(importlib.import_module(module), name)
-        if (module, name) == ("_codecs", "encode"):  # how older protocols write the bytes of such a number
-            return _latin
-        raise pickle.UnpicklingError(f"it names {module}.{name}, which is not a plain value")
+        return plain_class(module, name)
+
+
+def plain_class(module: str, name: str) -> object:
+    """Return what a pickle names, if numpy's numbers need it; UnpicklingError for any other name."""
+    if module in MODULES and name in NUMBERS:
+        return getattr(importlib.import_module(module), name)
+    if (module, name) == ("_codecs", "encode"):  # how older protocols write the bytes of such a number
+        return _latin
+    raise pickle.UnpicklingError(f"it names {module}.{name}, which is not a plain value")
 
 
 def _latin(text: str, encoding: str) -> bytes:

@@ -86,7 +86,9 @@ def test_nothing_that_a_pickle_names_is_run(tmp_path, protocol):
 def test_numpys_numbers_are_read_in_every_protocol(tmp_path):
     for protocol in range(6):
         (tmp_path / "scores.pkl").write_bytes(pickle.dumps(SCORES, protocol))
-        assert read_scores(tmp_path / "scores.pkl") == SCORES
+        scores = read_scores(tmp_path / "scores.pkl")
+        for query, held in SCORES.items():
+            assert scores.of(str(query)) == {str(document): score for document, score in held.items()}
 
 
 def test_what_is_not_of_this_form_is_refused_in_one_line(public, drtools):
