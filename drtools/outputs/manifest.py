@@ -10,6 +10,7 @@ from drtools.outputs.disk import read_json
 from drtools.outputs.fingerprints import content_fingerprint, file_fingerprint
 from drtools.outputs.records import (
     COUNT,
+    DAMAGED,
     FLAG,
     INTEGER,
     LARGEST,
@@ -20,6 +21,7 @@ from drtools.outputs.records import (
     WHOLE,
     Kind,
     Record,
+    check_kinds,
     list_of,
     map_of,
     object_of,
@@ -73,9 +75,9 @@ KINDS["joined"] = object_of(
 )
 
 
-def read_manifest(path: Path) -> Record:
+def read_manifest(path: Path, remedy: str = DAMAGED) -> Record:
     """Read the file of a manifest. Raises InputError if it was damaged."""
-    return read_json(path, KINDS)
+    return read_json(path, KINDS, remedy)
 
 
 def fingerprint(path: str | Path) -> str:
@@ -115,6 +117,7 @@ def checked_fingerprint(path: Path) -> str:
         return found  # another program's file of that name
     ours = "request" in record and ("files" in record if path.is_dir() else True)
     if ours and record.get("kind") != "release" and record.get("fingerprint", found) != found:
+        check_kinds(record, {"files": KINDS["files"]}, where)
         check_sizes(path, record, MAKE_AGAIN.format(where))
         raise InputError("its content was changed after it was made", where=path, remedy=MAKE_AGAIN.format(where))
     return found

@@ -13,7 +13,7 @@ from drtools.errors import AlreadyDone, DryRunDone, InputError, param
 from drtools.outputs import contents, manifest
 from drtools.outputs.checksums import Span
 from drtools.outputs.contents import REQUEST
-from drtools.outputs.disk import is_standard_output, read_json, write_json
+from drtools.outputs.disk import is_standard_output, write_json
 from drtools.outputs.naming import BEGUN, DATA, clear, not_ours
 from drtools.outputs.request import begun_request, differences, request_in, same
 from drtools.outputs.specs import OutputSpec, Request
@@ -134,7 +134,8 @@ def _check_finished(work: Work) -> None:
             where=work.target,
             remedy=f"choose another -o, or {param('overwrite')}",
         )
-    manifest.check_whole(work.target, read_json(beside), f"use {param('overwrite')} to make it anew")
+    remedy = f"use {param('overwrite')} to make it anew"
+    manifest.check_whole(work.target, manifest.read_manifest(beside, remedy), remedy)
     if work.place.descriptor is not None and _is_begun(work):  # a process died after it had named the output
         clear(work.path)
     with suppress(PermissionError):

@@ -214,3 +214,19 @@ def test_the_next_move_for_a_folder_without_a_manifest(tmp_path, name, said):
     with pytest.raises(InputError) as refusal:
         manifest.read(tmp_path)
     assert said in str(refusal.value) and ("convert" in said or "convert" not in str(refusal.value))
+
+
+def test_a_damaged_size_in_a_manifest_is_one_line(tmp_path, drtools):
+    run, fused = tmp_path / "a.run", tmp_path / "f.run"
+    run.write_text("q1 Q0 d1 1 0.5 t\nq1 Q0 d2 2 0.4 t\n")
+    words = ["fuse", run, run, "-o", fused]
+    assert drtools(*words).status == 0
+    beside = manifest.beside(fused)
+    record = json.loads(beside.read_text())
+    record["files"]["f.run"]["bytes"] = str(record["files"]["f.run"]["bytes"])
+    beside.write_text(json.dumps(record))
+    outcome = drtools(*words)
+    assert outcome.status == 2 and "f.run.manifest.json: files is {" in outcome.err and "--overwrite" in outcome.err
+    fused.write_text("q1 Q0 d1 1 0.5 t\n")
+    outcome = drtools("fuse", fused, run)
+    assert outcome.status == 2 and "f.run.manifest.json: files is {" in outcome.err, outcome.err
