@@ -17,7 +17,7 @@ import pytest
 
 from drtools.cli import console
 
-pytest_plugins = ["tests.models.tiny_bodies"]  # fixtures: families, rankers
+pytest_plugins = ["tests.models.tiny_bodies", "tests.models.tiny_rankers"]  # fixtures: families, rankers
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # several tests at once: threads that wait must not spin
 os.environ["CUDA_VISIBLE_DEVICES"] = (

@@ -16,6 +16,8 @@ from drtools.formats.corpus_store import open_store
 from drtools.formats.examples import Example, read_examples
 from drtools.formats.lines import shown
 from drtools.formats.trec import rank, read_run, write_run
+from drtools.methods.run_scores import put_scores
+from drtools.models.specs import ReadingSpec
 from drtools.outputs.states import State
 from drtools.teachers.windows import (
     Asked,
@@ -63,12 +65,14 @@ class ScoringSettings:
     """The teacher, the data that it scores, and its maximum lengths.
 
     The data are `examples` (or `given`, which means the same) or a `run`. `pieces` is the encoder that will be trained
-    on the scores of their pieces.
+    on the scores of their pieces. Instead of a teacher, `scores` is a run with the scores of another ranker, which
+    needs no texts.
     """
 
-    teacher: list[str]
-    corpus: str
-    queries: str
+    teacher: list[str] | None = None
+    scores: str | None = None
+    corpus: str | None = None
+    queries: str | None = None
     given: str | None = None
     examples: str | None = None
     run: str | None = None
@@ -90,6 +94,21 @@ class ScoringSettings:
             raise InputError(f"pass either {param('examples')} EXAMPLES or {param('run')} RUN")
         if self.pieces and self.run:
             raise InputError(f"{param('pieces')} is for {param('examples')}, not for a run", remedy="leave it out")
+        if bool(self.teacher) == (self.scores is not None):
+            raise InputError(f"pass either {param('teacher')} MODEL or {param('scores')} RUN")
+        others = [param(name) for name in ("run", "pieces") if getattr(self, name) is not None]
+        if self.scores is not None and others:
+            raise InputError(
+                "the scores of a run go into examples",
+                where=f"{param('scores')} with {others[0]}",
+                remedy="leave it out",
+            )
+        lacking = [param(name) for name in ("corpus", "queries") if getattr(self, name) is None]
+        if self.scores is None and lacking:
+            raise InputError(
+                f"a teacher reads texts, and {' and '.join(lacking)} {'is' if len(lacking) == 1 else 'are'} not given",
+                remedy="pass it too" if len(lacking) == 1 else "pass both",
+            )
 
     def check_pieces(self, sizes: PieceSizes) -> None:
         """Raise InputError for sizes of pieces that are not scored."""
@@ -107,8 +126,19 @@ class ScoringSettings:
             )
 
 
-def score(work: Work, settings: ScoringSettings, *, sizes: PieceSizes, compute: ComputeSpec) -> None:
+def score(
+    work: Work,
+    settings: ScoringSettings,
+    *,
+    sizes: PieceSizes,
+    compute: ComputeSpec,
+    reading: ReadingSpec = ReadingSpec(),
+) -> None:
     """Score examples or a run window by window, using the cache, and write them in their order."""
+    if settings.scores is not None:
+        reading.refuse_without_teacher()
+        return put_scores(work, settings.examples or settings.given or "", settings.scores)
+    assert settings.queries is not None and settings.corpus is not None and settings.teacher, "as it was checked"
     from drtools.models.compute import settle
     from drtools.teachers.scoring import ODDITIES, WINDOW_PAIRS, load_teacher
 
@@ -125,6 +155,7 @@ def score(work: Work, settings: ScoringSettings, *, sizes: PieceSizes, compute: 
         max_query_tokens=settings.max_query_tokens,
         max_document_tokens=settings.max_document_tokens,
         trust_remote_code=settings.trust_remote_code,
+        reading=reading,
     )
     examples = settings.examples or settings.given
     forecast = say_scoring_costs(work, settings, teacher, texts, cutter)

@@ -10,9 +10,10 @@ from drtools import reporting
 from drtools.errors import InputError, param
 from drtools.models.cpu.attention import use_sliced_attention
 from drtools.models.cpu.rows import make_rows_independent
-from drtools.models.cross_encoder import CrossEncoder
+from drtools.models.cross_encoder_model import CrossEncoder
 from drtools.models.device import choose_devices, device_kind, native_precision, set_threads
 from drtools.models.encoder import Encoder
+from drtools.models.loading import DTYPES
 from drtools.models.pair import EncoderPair, halves
 from drtools.models.replicas import Copies
 from drtools.models.specs import ComputeSpec, Precision
@@ -62,10 +63,13 @@ class Compute(NamedTuple):
         return self._replace(autocast=self.precision == "bf16")
 
 
-def settle(flags: ComputeSpec, batch_tokens: int | None = None, several: bool = False) -> Compute:
+def settle(
+    flags: ComputeSpec, batch_tokens: int | None = None, several: bool = False, training: bool = False
+) -> Compute:
     """Choose the device, the precision, the processor threads and the tokens in a batch.
 
-    Raises InputError for several devices unless `several` is true.
+    A GPU without bfloat16 computes in float16 instead, except in training. Raises InputError for several devices unless
+    `several` is true, and for float16 where it is not computed in.
     """
     set_threads(flags.threads)
     device, *others = choose_devices(flags.device)
@@ -77,6 +81,13 @@ def settle(flags: ComputeSpec, batch_tokens: int | None = None, several: bool = 
         )
     slow = next((each for each in (device, *others) if native_precision(each) != "bf16"), None)
     precision: Precision = flags.precision if flags.precision != "auto" else "fp32" if slow else "bf16"
+    if precision == "fp16" and (training or device_kind(device) != "cuda"):
+        raise InputError(
+            "only GPUs compute in float16, and not in training", where=f"{param('precision')} fp16", remedy="use auto"
+        )
+    if precision == "bf16" and slow and device_kind(device) == "cuda" and not training:
+        precision = "fp16"
+        reporting.say(f"note: {param('precision')} bf16: {slow} has no bfloat16, so it computes in float16")
     if precision == "bf16" and slow:
         reporting.say(
             f"note: {param('precision')} bf16: this device ({slow}) does not multiply bfloat16 natively, and may take "
@@ -89,12 +100,24 @@ def place(encoder: Encoder | EncoderPair[Encoder] | CrossEncoder, computing: Com
     """Move an encoder to its device and its body to the requested precision. Pooling and head stay float32."""
     encoder.to(computing.device)
     for half in [encoder] if isinstance(encoder, CrossEncoder) else halves(encoder):
-        body: nn.Module = half.body  # the type of transformers' `to` does not accept a dtype
-        body.to(torch.bfloat16 if computing.precision == "bf16" else torch.float32)
+        for part in half.below_heads if isinstance(half, CrossEncoder) else [half.body]:
+            _cast(part, DTYPES[computing.precision])
         if computing.device == "cpu" and computing.precision == "bf16":
             use_sliced_attention(half.body)
     if computing.device == "cpu":
         make_rows_independent(encoder)
+
+
+def _cast(body: nn.Module, dtype: torch.dtype) -> None:
+    """Convert the weights of a body. The frequencies of rotary positions stay float32, as transformers loads them.
+
+    In bfloat16 their rounding would turn far positions by whole circles.
+    """
+    kept = {name: buffer for name, buffer in body.named_buffers() if name.rpartition(".")[2].endswith("inv_freq")}
+    body.to(dtype)
+    for name, buffer in kept.items():
+        place, _, last = name.rpartition(".")
+        setattr(body.get_submodule(place), last, buffer)
 
 
 def promises_bits(computing: Compute) -> bool:

@@ -25,6 +25,7 @@ from drtools.models.settings import (
     ours_as_json,
     read_settings,
 )
+from drtools.models.specs import Precision
 from drtools.models.tokenizers import fit_tokenizer
 from drtools.models.unused import check_unused
 
@@ -33,10 +34,14 @@ if TYPE_CHECKING:
 
 
 def load_folder(
-    folder: Path, settings: EncoderSettings, trust_remote_code: bool = False, dropout: float | None = None
+    folder: Path,
+    settings: EncoderSettings,
+    trust_remote_code: bool = False,
+    dropout: float | None = None,
+    precision: Precision = "fp32",
 ) -> Encoder:
     """Load the encoder of a folder that is not a pair, with the `settings` that were read from its files."""
-    body, tokenizer = load_body(folder, trust_remote_code, dropout)
+    body, tokenizer = load_body(folder, trust_remote_code, dropout, precision)
     _fit(settings, tokenizer, body, folder)
     return Encoder(body, tokenizer, settings, make_head(settings, folder), folder).eval()
 
@@ -80,14 +85,14 @@ def _fit(settings: EncoderSettings, tokenizer: PreTrainedTokenizerBase, body: Pr
 
 
 def load_body(
-    folder: Path, trust_remote_code: bool = False, dropout: float | None = None
+    folder: Path, trust_remote_code: bool = False, dropout: float | None = None, precision: Precision = "fp32"
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """Load a body and its tokenizer. Only safetensors are read."""
+    """Load a body, in `precision`, and its tokenizer. Only safetensors are read."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(
             0
         )  # seeded, since a missing pooler is drawn; it is never used, but it is saved and fingerprinted
-        body, tokenizer, loading = load_weights(folder, body_class, trust_remote_code, dropout)
+        body, tokenizer, loading = load_weights(folder, body_class, trust_remote_code, dropout, precision)
         refuse_missing([name for name in loading.missing if "pooler" not in name], body, folder)
         check_unused(loading.unexpected, folder, body.config.model_type, architectures=loading.architectures)
         check_body(body, tokenizer, folder)

@@ -23,6 +23,7 @@ from pathlib import Path
 
 from drtools.errors import InputError, WorldError
 from drtools.models.json_files import listed_modules, shards_of
+from drtools.models.lora_files import is_lora
 from drtools.models.module_files import CONFIG, LENGTH_FILES, WITH_FILES
 
 # models in a PyPI package, for machines without access to the hub: hub name -> (package, folder in it)
@@ -182,6 +183,8 @@ def is_whole(name: str, snapshot: Path) -> bool:
     complete = _has_listed(name, snapshot, FILES)
     if complete is not None:
         return complete
+    if is_lora(snapshot):
+        return True
     if not (snapshot / "config.json").exists() or not any(snapshot.glob("*.safetensors")) or _lacks_shards(snapshot):
         return False
     if not any(any(snapshot.glob(file)) for file in TOKENIZERS):

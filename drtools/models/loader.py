@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Literal, overload
 
@@ -19,7 +20,7 @@ from drtools.models.rem_files import load_rem
 from drtools.models.resolving import resolve
 from drtools.models.settings import SIDES, is_lexical, is_pair, read_settings, side_folder
 from drtools.models.sides import EncoderFiles, pair_fingerprints, read_encoder, side_folders
-from drtools.models.specs import EncoderSpec
+from drtools.models.specs import EncoderSpec, Precision
 from drtools.models.terms import TermKeys
 from drtools.models.truncation import truncate
 
@@ -80,7 +81,7 @@ def load_for_encoding(
                 remedy=f"use {param('device')} cpu, or one GPU",
             )
         return _load_lexical(folders["query"], spec, computing, side)
-    encoder = load_named(spec, side, rem="fold", folders=folders)
+    encoder = load_named(spec, side, rem="fold", folders=folders, precision=computing.precision)
     place(encoder, computing)
     return encoder
 
@@ -92,8 +93,11 @@ def load_named(
     dropout: float | None = None,
     rem: Literal["fold", "must-fold", "keep"] = "keep",
     folders: dict[str, Path] | None = None,
+    precision: Precision = "fp32",
 ) -> Encoder | EncoderPair[Encoder]:
-    """Load the encoder of a specification, with its lengths, prompts and dimension, in float32 and eval mode.
+    """Load the encoder of a specification, with its lengths, prompts and dimension, in eval mode.
+
+    Its body is loaded in `precision`, except to be added to a REM, which is done in float32.
 
     With a `side` (`query` or `document`), only the encoder of that side of a pair is loaded; it keeps the fingerprint
     of the other. `dropout` replaces the dropout of the body. A REM is folded into the weights with `fold` and
@@ -103,7 +107,7 @@ def load_named(
     Raises InputError for an encoder that was made for the other side.
     """
     files = read_encoder(spec, side, folders)
-    encoder = _load_files(files, side, spec, dropout)
+    encoder = _load_files(files, side, spec, dropout, "fp32" if spec.rem else precision)
     if spec.rem:
         assert isinstance(encoder, Encoder), "a pair has no REM"
         load_rem(encoder, Path(spec.rem))
@@ -120,21 +124,21 @@ def load_named(
 
 
 def _load_files(
-    files: EncoderFiles, side: str | None, spec: EncoderSpec, dropout: float | None
+    files: EncoderFiles, side: str | None, spec: EncoderSpec, dropout: float | None, precision: Precision
 ) -> Encoder | EncoderPair[Encoder]:
     """Load an encoder from its files, with the settings in them."""
     folders, settings = files
     if not files.is_pair:
-        return load_folder(folders["query"], next(iter(settings.values())), spec.trust_remote_code, dropout)
+        return load_folder(folders["query"], next(iter(settings.values())), spec.trust_remote_code, dropout, precision)
     if side is None:
         query, document = (
-            load_folder(folders[each], settings[each], spec.trust_remote_code, dropout) for each in SIDES
+            load_folder(folders[each], settings[each], spec.trust_remote_code, dropout, precision) for each in SIDES
         )
         together = folders["query"].parent == folders["document"].parent
         return EncoderPair(query, document, folders["query"].parent if together else folders["query"]).eval()
     other = SIDES[1 - SIDES.index(side)]
     settings[side].inherited = {other: pair_fingerprints(folders, spec.pooling)[other]}
-    return load_folder(folders[side], settings[side], spec.trust_remote_code, dropout)
+    return load_folder(folders[side], settings[side], spec.trust_remote_code, dropout, precision)
 
 
 def known_fingerprints(encoder: Encoder | LexicalEncoder, flags: EncoderSpec) -> dict[str, str]:
@@ -146,7 +150,11 @@ def known_fingerprints(encoder: Encoder | LexicalEncoder, flags: EncoderSpec) ->
     known = encoder.side_fingerprints()
     if "document" in encoder.settings.inherited:
         return {"document": known["document"]}
-    if flags.query_prompt is None or flags.rem or not isinstance(encoder, Encoder):
+    if (
+        (flags.query_prompt is None and flags.query_instruction is None)
+        or flags.rem
+        or not isinstance(encoder, Encoder)
+    ):
         return known
     assert encoder.folder is not None, "it was loaded from a folder"
     own = read_settings(encoder.folder, flags.pooling).query_prompt
@@ -168,15 +176,8 @@ def _load_lexical(
     folder: Path, flags: EncoderSpec, computing: Compute, side: str | None
 ) -> LexicalEncoder | EncoderPair[LexicalEncoder]:
     """Load a lexical encoder with Lucene's analyzer. Raises InputError for settings that only dense encoders have."""
-    for name in (
-        "rem",
-        "pooling",
-        "max_query_tokens",
-        "max_document_tokens",
-        "query_prompt",
-        "document_prompt",
-        "truncate_dimension",
-    ):
+    dense = ("rem", "pooling", "max_query_tokens", "max_document_tokens", "query_prompt", "document_prompt")
+    for name in (*dense, "query_instruction", "truncate_dimension"):
         if getattr(flags, name) is not None:
             raise InputError(
                 f"{flags.start()} is a lexical encoder, which has no such setting",
@@ -209,3 +210,11 @@ def set_lengths_and_prompts(encoder: Encoder | EncoderPair[Encoder], spec: Encod
                     f"the special tokens of a text alone are {special}", where=flag, expected=f"{special + 1} or more"
                 )
             setattr(half.settings, name, value)
+        if spec.query_instruction is not None:
+            half.settings.query_prompt = with_instruction(half.settings.query_prompt, spec.query_instruction)
+
+
+def with_instruction(prompt: str, instruction: str) -> str:
+    """Return a model's prompt with another instruction; models without one get the form that most of them have."""
+    form = re.fullmatch(r"(?s)(Instruct: ).*(\n ?Query:\s*)", prompt)
+    return f"{form[1]}{instruction}{form[2]}" if form else f"Instruct: {instruction}\nQuery: "

@@ -13,15 +13,21 @@ import torch
 from drtools import units
 from drtools.errors import InputError, param
 from drtools.models.bodies import plain_config
+from drtools.models.lora_files import LINKED, added_lora, merge
+from drtools.models.minicpm import LAYERWISE, layerwise_config
 from drtools.models.settings import refuse_adapter
+from drtools.models.specs import Precision
 from drtools.models.tokenizers import check_tokenizer, tokenizer_config
 from drtools.models.trust import check_code, check_family, check_shards, only_trusted_code
 from drtools.models.unused import check_files
-from drtools.models.weights import align_weights
+from drtools.models.weights import align_weights, has_half_floats, read_tensors
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
     from transformers.models.auto.auto_factory import _BaseAutoModelClass
+
+
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
 
 class Loading(NamedTuple):
@@ -37,15 +43,18 @@ def load_weights(
     class_of: Callable[[PreTrainedConfig, Path], type[_BaseAutoModelClass]],
     trust_remote_code: bool = False,
     dropout: float | None = None,
+    precision: Precision = "fp32",
     **changes: object,
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, Loading]:
     """Load a Hugging Face model, with the class that `class_of` returns for its configuration, and its tokenizer.
 
-    `changes` are set in the configuration. Missing tensors are drawn at random; the caller decides which may be
-    missing. Only safetensors are read.
+    Weights that are stored in 16 bits are loaded in `precision`, without a copy in float32. `changes` are set in the
+    configuration. Missing tensors are drawn at random; the caller decides which may be missing. Only safetensors are
+    read.
     """
     _quietly()
     refuse_adapter(folder)
+    dtype = DTYPES[precision if has_half_floats(folder) else "fp32"]
     if not any(folder.glob("*.safetensors")):
         raise InputError(
             "no .safetensors weights were found",
@@ -65,7 +74,7 @@ def load_weights(
                 folder,
                 key_mapping=renamed or None,
                 config=config,
-                dtype=torch.float32,
+                dtype=dtype,
                 use_safetensors=True,
                 trust_remote_code=trust_remote_code,
                 ignore_mismatched_sizes=True,  # refused below, with their names
@@ -80,11 +89,19 @@ def load_weights(
     _refuse_other_shapes(loading["mismatched_keys"], model, folder)
     if renamed:  # otherwise transformers would save them under their old names
         vars(model).pop("_weight_conversions", None)
+    set_by_lora = _merge_lora(model, folder)
     align_weights(model)
     model.own_dropout = own_dropout
     tokenizer = load_tokenizer(model, folder, trust_remote_code)
-    missing, unexpected = (sorted(loading[kind]) for kind in ("missing_keys", "unexpected_keys"))
+    missing, unexpected = (sorted({*loading[kind]} - set_by_lora) for kind in ("missing_keys", "unexpected_keys"))
     return model, tokenizer, Loading(missing, unexpected, architectures)
+
+
+def _merge_lora(model: PreTrainedModel, folder: Path) -> set[str]:
+    """Add the LoRA of a linked folder to the weights. Returns the names of other tensors that it has set."""
+    if added_lora(folder) is None:
+        return set()
+    return merge(model, folder / LINKED, read_tensors, folder, f"{model.base_model_prefix}.")
 
 
 def load_outline(
@@ -110,6 +127,9 @@ def _read_config(
     """Return the configuration to load a model with, the renaming of its tensors, and the checkpoint's classes."""
     from transformers import AutoConfig
 
+    layerwise = layerwise_config(folder)
+    if layerwise is not None:
+        return layerwise, {}, [LAYERWISE]
     if not trust_remote_code:
         check_code(folder)
         check_family(folder)

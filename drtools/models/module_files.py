@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from drtools.errors import InputError, param
-from drtools.models.json_files import body_config, listed_modules, optional_json
+from drtools.models.json_files import listed_modules, optional_json
 from drtools.models.module_keys import (
     DAMAGED,
     MULTI_VECTOR,
@@ -33,7 +33,7 @@ LENGTH_FILES = tuple(
     f"sentence_{kind}_config.json"
     for kind in ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
 )
-WITH_FILES = ("Pooling", "Dense", "LayerNorm")  # modules whose folders have a config.json
+WITH_FILES = ("Pooling", "Dense", "LayerNorm", "LogitScore")  # modules whose folders have a config.json
 DOCUMENT_PROMPTS = ("document", "passage", "corpus")
 KWARGS = {  # names in older files: names in newer files
     "model_args": "model_kwargs",
@@ -41,7 +41,6 @@ KWARGS = {  # names in older files: names in newer files
     "config_args": "config_kwargs",
 }
 CONFIG = "config_sentence_transformers.json"
-LOGITS = ("Identity", "Sigmoid")  # activations of a single logit that keep the order of scores
 
 
 @dataclass
@@ -61,16 +60,6 @@ class ModuleSettings:
     notes: list[str] = field(default_factory=list)
 
 
-@dataclass
-class CrossEncoderSettings:
-    """The settings of a cross-encoder in its files: the text before each query, the tokens of a pair, the case."""
-
-    prompt: str = ""
-    longest: int | None = None
-    lower_case: bool = False
-    notes: list[str] = field(default_factory=list)
-
-
 def model_type(folder: Path) -> str:
     """Return the class of sentence-transformers for which a folder with modules was written."""
     return optional_json(folder / CONFIG, {"model_type": optional(TEXT)}).get("model_type") or "SentenceTransformer"
@@ -86,7 +75,7 @@ def read_modules(folder: Path) -> ModuleSettings:
     found = ModuleSettings()
     config = optional_json(folder / CONFIG)
     _check_kind(folder, config)
-    for at, module in enumerate(_modules(folder, found.notes)):
+    for at, module in enumerate(checked_modules(folder, found.notes)):
         _add_module(found, folder, module, at)
     if found.head and not found.pooling and any(layer["kind"] != "normalize" for layer in found.head):
         raise InputError(
@@ -98,40 +87,11 @@ def read_modules(folder: Path) -> ModuleSettings:
     check_requirements(config, folder / CONFIG)
     _read_prompts(found, config, folder)
     _read_vectors(found, config, folder)
-    lengths = _read_lengths(folder, "sentence_bert_config.json", found.notes)
+    lengths = read_lengths(folder, "sentence_bert_config.json", found.notes)
     check_output(lengths, "last_hidden_state", folder)
     found.longest = lengths.get("max_seq_length") or lengths["model_max_length"]
     found.query_length, found.document_length = lengths.get("query_length"), lengths.get("document_length")
     found.lower_case = bool(lengths.get("do_lower_case"))
-    return found
-
-
-def read_ranker(folder: Path) -> CrossEncoderSettings:
-    """Read the settings that sentence-transformers' CrossEncoder wrote, if there are any."""
-    found = CrossEncoderSettings()
-    activation = body_config(folder)
-    said = (activation.get("sentence_transformers") or {}).get("activation_fn")
-    said = said or activation.get("sbert_ce_default_activation_function")
-    if (folder / "modules.json").exists() and model_type(folder) == "CrossEncoder":
-        config = optional_json(folder / CONFIG)
-        kinds = [module["type"] for module in _modules(folder, found.notes)]
-        if len(kinds) != 1 or kinds[0].rsplit(".", 1)[-1] != "Transformer":
-            raise InputError(
-                f"its modules.json names {', '.join(kinds)}",
-                where=folder,
-                expected="only the module Transformer, a sequence classifier",
-            )
-        check_keys(config, f"CrossEncoder's {CONFIG}", folder / CONFIG, found.notes)
-        check_requirements(config, folder / CONFIG)
-        name = config.get("default_prompt_name")
-        found.prompt = _prompt_of(config, name, folder) if name else ""
-        lengths = _read_lengths(folder, "CrossEncoder's sentence_bert_config.json", found.notes)
-        check_output(lengths, "logits", folder)
-        found.longest = lengths.get("max_seq_length") or lengths["model_max_length"]
-        found.lower_case = bool(lengths.get("do_lower_case"))
-        said = config.get("activation_fn") or said
-    if said and said.rsplit(".", 1)[-1] not in LOGITS:
-        found.notes.append(f"{folder}: its activation {said} is not applied; scores are the logits")
     return found
 
 
@@ -151,7 +111,8 @@ def _check_kind(folder: Path, config: dict[str, Any]) -> None:
         )
 
 
-def _modules(folder: Path, notes: list[str]) -> list[dict[str, Any]]:
+def checked_modules(folder: Path, notes: list[str]) -> list[dict[str, Any]]:
+    """Return the modules in modules.json. Raises InputError for a module outside the folder."""
     modules = listed_modules(folder)
     for module in modules:
         check_keys(module, "modules.json", folder / "modules.json", notes)
@@ -251,7 +212,8 @@ def _head_layer(kind: str, config: dict[str, Any], path: str) -> HeadLayer:
     }
 
 
-def _prompt_of(config: dict[str, Any], name: str, folder: Path) -> str:
+def prompt_of(config: dict[str, Any], name: str, folder: Path) -> str:
+    """Return a prompt by its name. Raises InputError if there is none of that name."""
     prompts = config.get("prompts") or {}
     if name not in prompts:
         raise InputError(
@@ -268,7 +230,7 @@ def _read_prompts(found: ModuleSettings, config: dict[str, Any], folder: Path) -
     """Read the prompts of both sides. A prompt that is saved as "" is a prompt too, and means no text."""
     prompts = {name: text for name, text in (config.get("prompts") or {}).items() if text is not None}
     name = config.get("default_prompt_name")
-    usual = _prompt_of(config, name, folder) if name else ""
+    usual = prompt_of(config, name, folder) if name else ""
     found.query_prompt = prompts.get("query", usual)
     saved = [name for name in DOCUMENT_PROMPTS if name in prompts]
     found.document_prompt = prompts[saved[0]] if saved else usual
@@ -313,7 +275,7 @@ def _read_vectors(found: ModuleSettings, config: dict[str, Any], folder: Path) -
         found.head.append({"kind": "truncate", "out": length})
 
 
-def _read_lengths(folder: Path, table: str, notes: list[str]) -> dict[str, Any]:
+def read_lengths(folder: Path, table: str, notes: list[str]) -> dict[str, Any]:
     """Return the checked settings of the first non-empty file with lengths, and `model_max_length`."""
     for name in LENGTH_FILES:
         config = optional_json(folder / name)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypedDict
 
 from drtools.errors import InputError, param
-from drtools.outputs.records import COUNT, FLAG, OBJECT, POSITIVE, TEXT, TEXTS, Kind, list_of, short
+from drtools.outputs.records import COUNT, FLAG, OBJECT, POSITIVE, TEXT, TEXTS, WHOLE, Kind, list_of, short
 
 USED = "used"
 
@@ -44,9 +44,11 @@ NO_KWARGS = "arguments that change how the body or its tokenizer is made"
 DAMAGED = "the file was damaged, fetch the model again"
 MULTI_VECTOR = "a model with a vector for each token (multi-vector, late interaction)"
 
+# the tasks of a cross-encoder's Transformer, and what its logits are called
+RANKER_TASKS = {"sequence-classification": "scores", "text-generation": "causal_logits"}
+
 # keys of sentence_bert_config.json with the same meaning for encoders and cross-encoders
 OF_BOTH: dict[str, str | Only] = {
-    "processing_kwargs": Only((None, {}), "arguments of the tokenizer"),
     "query_expansion": Only((None,), MULTI_VECTOR),
     "tokenizer_name_or_path": Only((None, ""), "a tokenizer from elsewhere"),
     "unpad_inputs": "it affects only speed",
@@ -92,6 +94,7 @@ KEYS: dict[str, dict[str, str | Only]] = {
         "modality_config": USED,
         "transformer_task": Only((None, "feature-extraction"), "another output than token states"),
         "module_output_name": Only((None, "token_embeddings"), "another output than token states"),
+        "processing_kwargs": Only((None, {}), "arguments of the tokenizer"),
         **OF_BOTH,
     },
     "CrossEncoder's sentence_bert_config.json": {
@@ -100,13 +103,14 @@ KEYS: dict[str, dict[str, str | Only]] = {
         "query_length": "a length of SentenceTransformer's encode_query, which is not used for pairs",
         "document_length": "a length of encode_document, which is not used for pairs",
         "modality_config": USED,
-        "transformer_task": Only((None, "sequence-classification"), "another output than a classifier's logits"),
-        "module_output_name": Only((None, "scores"), "another output than a classifier's logits"),
+        "transformer_task": Only((None, *RANKER_TASKS), "another output than logits"),
+        "module_output_name": Only((None, *RANKER_TASKS.values()), "another output than logits"),
+        "processing_kwargs": USED,
         **OF_BOTH,
     },
     "model_kwargs": {
-        "dtype": f"weights are loaded in float32, and computed with in {param('precision')}",
-        "torch_dtype": f"weights are loaded in float32, and computed with in {param('precision')}",
+        "dtype": f"{param('precision')} decides",
+        "torch_dtype": f"{param('precision')} decides",
         "attn_implementation": "it affects only speed",
         "add_pooling_layer": "the output of a pooler is not used",
         "low_cpu_mem_usage": "it affects only memory",
@@ -145,6 +149,11 @@ KEYS: dict[str, dict[str, str | Only]] = {
         "module_output_name": Only((None, "sentence_embedding"), NO_INPUT),
         "use_residual": Only((None, False), "a layer whose input is added to its output"),
     },
+    "LogitScore": {
+        "true_token_id": USED,
+        "false_token_id": USED,
+        "module_input_name": Only((None, "causal_logits"), "another input than the logits of a language model"),
+    },
     "LayerNorm": {"dimension": USED},
     "Normalize": {
         "module_input_name": Only((None, "sentence_embedding"), NO_INPUT),
@@ -159,8 +168,8 @@ KEYS: dict[str, dict[str, str | Only]] = {
         "do_lower_case": USED,
         "add_bos_token": USED,
         "add_eos_token": USED,
-        "chat_template": "texts are read as they are, as in SentenceTransformer; a CrossEncoder's is refused or "
-        "reported",
+        "chat_template": "texts are read as they are, as in SentenceTransformer; a CrossEncoder's is used if its files "
+        "say so, else reported",
     },
     "drtools.json": {
         "kind": USED,
@@ -179,6 +188,7 @@ KEYS: dict[str, dict[str, str | Only]] = {
         "longest_pair": USED,
         "max_query_tokens": USED,
         "max_document_tokens": USED,
+        "segments": USED,
     },
     "CrossEncoder's config.json": {
         "sentence_transformers": USED,
@@ -191,11 +201,14 @@ KINDS: dict[str, Kind] = {  # of used keys, in any file
     **dict.fromkeys(("max_seq_length", "query_length", "document_length", "truncate_dim"), COUNT),
     **dict.fromkeys(("in_features", "out_features", "dimension", "max_query_tokens", "max_document_tokens"), COUNT),
     "longest_pair": COUNT,
+    **dict.fromkeys(("true_token_id", "false_token_id"), WHOLE),
     "model_max_length": POSITIVE,  # some files have 1e30 for no limit
     **dict.fromkeys(("do_lower_case", "include_prompt", "bias"), FLAG),
     **{key: FLAG for key in KEYS["Pooling"] if key.startswith("pooling_mode_")},
     **dict.fromkeys(("default_prompt_name", "similarity_fn_name", "model_type", "activation_fn", "path", "type"), TEXT),
     **dict.fromkeys(("activation_function", "query_prompt", "document_prompt", "folded_rem"), TEXT),
+    "processing_kwargs": OBJECT,
+    "segments": list_of(TEXT),
     **dict.fromkeys(("requirements", "modality_config", "inherited", "same_as", "pieces"), OBJECT),
     **dict.fromkeys(("model_args", "tokenizer_args", "config_args"), OBJECT),
     **dict.fromkeys(("model_kwargs", "processor_kwargs", "config_kwargs"), OBJECT),
@@ -260,10 +273,10 @@ def check_requirements(config: dict[str, Any], path: Path) -> None:
             )
 
 
-def check_output(config: dict[str, Any], output: str, folder: Path) -> None:
-    """Raise InputError for a body that formats texts with a chat template, or has an unusual output."""
+def check_output(config: dict[str, Any], output: str, folder: Path, chat: bool = False) -> None:
+    """Raise InputError for a body with an unusual output, or unless `chat`, with a chat template for its texts."""
     for modality, what in (config.get("modality_config") or {}).items():
-        if modality == "message":
+        if modality == "message" and not chat:
             raise InputError(
                 ("its modality_config has 'message': texts are formatted with a chat template, which is not supported"),
                 where=folder,

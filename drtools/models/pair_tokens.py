@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from drtools.models.text_template import TextTemplate
 from drtools.models.tokens import Rows, pad, padding_of, token_lists
 
 if TYPE_CHECKING:
-    from drtools.models.cross_encoder import CrossEncoder
+    from drtools.models.cross_encoder_model import CrossEncoder
     from drtools.models.pair_template import Template
 
 
@@ -76,6 +77,8 @@ def tokenize_pairs(
     those tokens.
     """
     template = encoder.template
+    if isinstance(template, TextTemplate):
+        return _tokenize_in(template, encoder, pairs, limits or [None] * len(pairs))
     asked = [query.strip() for query, _ in pairs]
     queries, query_tokens = _each_once(encoder, [encoder.prompt + query for query in asked], encoder.longest_pair)
     documents, document_tokens = _each_once(encoder, [document for _, document in pairs], encoder.longest_pair)
@@ -99,12 +102,39 @@ def tokenize_pairs(
         )
         lists.append([*template.before, *first, *template.between, *second, *template.after])
         lengths[row] = len(first), len(second)
+    types = _types(template, lengths) if encoder.typed else None
+    return PairTokens(*_flat(lists), types, odd, padding_of(encoder.tokenizer))
+
+
+def _tokenize_in(
+    template: TextTemplate, encoder: CrossEncoder, pairs: Sequence[tuple[str, str]], limits: Sequence[int | None]
+) -> PairTokens:
+    """Tokenize pairs in a template of text, whose own tokens are all kept."""
+    from_left = encoder.tokenizer.truncation_side == "left"
+    texts = [(query.strip(), document.strip()) for query, document in pairs]
+    filled = template.fill(texts)
+    odd = np.zeros(len(pairs), np.uint8)
+    longest = encoder.max_query_tokens
+    cut = [row for row, each in enumerate(filled) if each.query[1] - each.query[0] > longest]
+    for row in cut:
+        query, ends = texts[row][0], filled[row].query_ends
+        part = query[ends[-longest][0] :] if from_left else query[: ends[longest - 1][1]]
+        filled[row] = template.fill([(part, texts[row][1])])[0]
+        odd[row] = QUERY_CUT
+    lists = []
+    for row, (each, limit) in enumerate(zip(filled, limits, strict=True)):
+        limit = encoder.max_document_tokens if limit is None else limit
+        ids, is_cut = template.cut_document(each, limit, encoder.longest_pair, from_left)
+        odd[row] += DOCUMENT_CUT * is_cut + EMPTY * (not all(texts[row]))
+        lists.append(ids)
+    return PairTokens(*_flat(lists), None, odd, padding_of(encoder.tokenizer))
+
+
+def _flat(lists: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarray]:  # -> int32 [total], int64 [N + 1]
+    """Return lists of tokens in one array, and the start of each."""
     starts = np.zeros(len(lists) + 1, np.int64)
     np.cumsum([len(ids) for ids in lists], out=starts[1:])
-    flat = np.fromiter((token for ids in lists for token in ids), np.int32, int(starts[-1]))
-    types = _types(template, lengths) if encoder.typed else None
-    padding = padding_of(encoder.tokenizer)
-    return PairTokens(flat, starts, types, odd, padding)
+    return np.fromiter((token for ids in lists for token in ids), np.int32, int(starts[-1])), starts
 
 
 def _types(

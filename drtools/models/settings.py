@@ -277,7 +277,15 @@ def _set_pooling(settings: EncoderSettings, pooling: str) -> None:
 
 def weights_fingerprint(folder: Path) -> str:
     """Return the fingerprint of the files that determine vectors: weights, configuration, tokenizer, head."""
-    kinds = ["*.safetensors", "config.json", "tokenizer.json", "vocab.txt", "*.model", "*/*.safetensors"]
+    kinds = [
+        "*.safetensors",
+        "lora-adapter/adapter_config.json",
+        "config.json",
+        "tokenizer.json",
+        "vocab.txt",
+        "*.model",
+        "*/*.safetensors",
+    ]
     if not (folder / "tokenizer.json").exists():  # tokenizer.json has all that these files have
         kinds += ["vocab.json", "merges.txt", "added_tokens.json", "entity_vocab.json", "bpe.codes"]
     files = sorted({path for kind in kinds for path in folder.glob(kind) if path.parent.name not in NO_VECTORS})

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 
 from drtools.errors import InputError, param
 
-Precision = Literal["bf16", "fp32"]
+Precision = Literal["bf16", "fp16", "fp32"]
 
 
 @dataclass(frozen=True)
@@ -33,10 +33,17 @@ class EncoderSpec:
     max_document_tokens: int | None = None
     query_prompt: str | None = None
     document_prompt: str | None = None
+    query_instruction: str | None = None
     trust_remote_code: bool = False
     truncate_dimension: int | None = None
 
     def __post_init__(self) -> None:
+        if self.query_instruction is not None and self.query_prompt is not None:
+            raise InputError(
+                "an instruction is put into a prompt",
+                where=f"{param('query_instruction')} with {param('query_prompt')}",
+                remedy="leave one of the two out",
+            )
         if self.document_model and not self.model:
             raise InputError(
                 f"it is the encoder of documents, and needs {param('model')} for queries",
@@ -86,6 +93,27 @@ class EncoderSpec:
                 remedy=f"use {param('model')} FOLDER or a hub name, or {param('body')} BODY {param('rem')} REM",
             )
         return start
+
+
+@dataclass(frozen=True)
+class ReadingSpec:
+    """How a cross-encoder that is a language model reads pairs, where its files do not say or another way is wanted.
+
+    `score_tokens` are the relevant and the irrelevant token, separated by a comma, or only the first.
+    """
+
+    instruction: str | None = None
+    pair_template: str | None = None
+    score_tokens: str | None = None
+    score_layer: int | None = None
+
+    def refuse_without_teacher(self) -> None:
+        """Raise InputError for settings that were given although no teacher reads anything."""
+        given = [param(each.name) for each in fields(ReadingSpec) if getattr(self, each.name) is not None]
+        if given:
+            raise InputError(
+                f"this needs {param('teacher')}", where=" and ".join(given), remedy="pass it too, or leave this out"
+            )
 
 
 @dataclass(frozen=True)

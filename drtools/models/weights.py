@@ -47,3 +47,15 @@ def read_tensors(file: Path, wanted: Callable[[str], bool] = lambda name: True) 
     """
     with safe_open(file, "pt") as tensors:
         return {name: aligned(tensors.get_tensor(name)) for name in tensors.keys() if wanted(name)}  # noqa: SIM118
+
+
+def has_half_floats(folder: Path) -> bool:
+    """Return whether the weights of a model are stored in 16 bits, without any in 32 bits."""
+    kinds: set[str] = set()
+    for file in folder.glob("*.safetensors"):
+        try:
+            with safe_open(file, "pt") as tensors:
+                kinds |= {str(tensors.get_slice(name).get_dtype()) for name in tensors.keys()}  # noqa: SIM118
+        except Exception:  # a damaged file, which loading reports
+            return False
+    return bool(kinds & {"BF16", "F16"}) and not kinds & {"F32", "F64"}

@@ -15,9 +15,11 @@ from drtools import reporting
 from drtools.encoding.loop import encode_tokens
 from drtools.errors import InputError, param
 from drtools.models.compute import KEPT_SHAPES, place
-from drtools.models.cross_encoder import CrossEncoder, load_cross_encoder
+from drtools.models.cross_encoder import load_cross_encoder
+from drtools.models.cross_encoder_model import CrossEncoder
 from drtools.models.loading import without_truncation
 from drtools.models.pair_tokens import DOCUMENT_CUT, EMPTY, QUERY_CUT, PairTokens, tokenize_pairs
+from drtools.models.specs import ReadingSpec
 from drtools.models.tokens import separator_of
 from drtools.teachers.score_cache import ScoreCache, pair_key
 from drtools.teachers.windows import Pair
@@ -199,8 +201,9 @@ def load_teacher(
     trust_remote_code: bool = False,
     dropout: float | None = None,
     student_tokens: tuple[int, int] | None = None,
+    reading: ReadingSpec = ReadingSpec(),
 ) -> Teacher:
-    """Load cross-encoders by folder or hub name, as one teacher.
+    """Load cross-encoders by folder or hub name, as one teacher. `reading` says how language models read pairs.
 
     Lengths and dropout that are not given are each model's own. With `student_tokens`, the numbers of tokens without
     special ones, queries and documents are cut at the same length as by a student.
@@ -215,7 +218,7 @@ def load_teacher(
         os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", KEPT_SHAPES)
     scorers = []
     for name in names:
-        encoder = load_cross_encoder(name, trust_remote_code, dropout)
+        encoder = load_cross_encoder(name, trust_remote_code, dropout, reading, computing.precision)
         encoder.set_lengths(max_query_tokens, max_document_tokens)
         if student_tokens:
             encoder.read_like(*student_tokens)

@@ -27,6 +27,7 @@ from drtools.cli.flags.compute import ComputeFlags
 from drtools.cli.flags.dev import DevFlags
 from drtools.cli.flags.encoder import EncoderFlags
 from drtools.cli.flags.outputs import FolderOutput
+from drtools.cli.flags.teacher import ReadingFlags
 from drtools.cli.flags.training import ExampleFlags, StudentFlags, TrainingFlags, epochs_option
 from drtools.cli.model_card import write_card
 from drtools.methods.adam.settings import EPOCHS, NEGATIVES, AdamSettings
@@ -130,6 +131,7 @@ def main(
     dev: DevFlags,
     compute: ComputeFlags,
     settings: AdamFlags = AdamFlags(),
+    reading: ReadingFlags = ReadingFlags(),
     encoder_flags: EncoderFlags = EncoderFlags(max_query_tokens=32, max_document_tokens=128),
     training: AdamTraining = AdamTraining(learning_rate=5e-5, batch_queries=128),
 ) -> None:
@@ -141,6 +143,7 @@ def main(
         train(
             work,
             settings,
+            reading=reading,
             examples=example_flags,
             start=encoder_flags,
             student=student,

@@ -4,13 +4,20 @@ r"""Score examples with a cross-encoder (a teacher), or re-rank a run.
         --queries queries.jsonl.gz -o scored.jsonl
     drtools teacher-score --run bm25.run --teacher ranker --corpus corpus.jsonl.gz \
         --queries queries.jsonl.gz -o by-ranker.run
+    drtools teacher-score examples.jsonl --scores by-ranker.run -o by-run.jsonl
     drtools teacher-score examples.jsonl --teacher ranker --pieces long --corpus corpus.jsonl.gz \
         --queries queries.jsonl.gz -o pieces.jsonl
 
 A teacher is any Hugging Face sequence classifier with one output, or with two (the score is the second minus the
-first). The scores of several teachers are averaged. Scores are raw logits. They are written into the examples, for dark
-items too, with scored_by, the teacher's name@fingerprint. Each score is cached as soon as its batch is done: a stopped
-scoring continues, and no pair is scored twice.
+first), or a language model that answers with one of two tokens (the score is the difference of their logits): any in
+the form of sentence-transformers' CrossEncoder, Qwen3-Reranker, bge-reranker-v2-gemma and -minicpm-layerwise,
+mxbai-rerank-v2, monoT5. Others need --pair-template and --score-tokens. Only queries and documents are cut, never the
+template. The scores of several teachers are averaged. Scores are raw logits. They are written into the examples, for
+dark items too, with scored_by, the teacher's name@fingerprint. Each score is cached as soon as its batch is done: a
+stopped scoring continues, and no pair is scored twice.
+
+--scores RUN puts the scores of any other ranker into the examples, by ids. Documents that the run does not have for
+their query are counted, and get no score.
 
 --pieces MODEL also scores each document's passages and sentences on their own, for distill-fgd. They are cut by the
 tokens of MODEL.
@@ -23,10 +30,11 @@ from typing import Annotated
 
 from typer import Argument, Option
 
-from drtools.cli.flags.common import DryRun, Queries, Role, TitleSeparator
+from drtools.cli.flags.common import DryRun, Role, TitleSeparator
 from drtools.cli.flags.compute import ComputeFlags
 from drtools.cli.flags.encoder import PieceFlags
 from drtools.cli.flags.outputs import FileOutput
+from drtools.cli.flags.teacher import ReadingFlags
 from drtools.methods.teacher_scores import ScoringSettings, score
 from drtools.outputs.opening import open_file
 
@@ -39,15 +47,22 @@ class ScoringFlags(ScoringSettings):
     """The teacher, the data that it scores, and its maximum lengths."""
 
     teacher: Annotated[
-        list[str],
+        list[str] | None,
         Option(
             help="cross-encoder: a folder or a name on the hub; repeat it to average several",
             rich_help_panel=TEACHER,
         ),
         Role.MODEL,
-    ]
-    corpus: Annotated[str, Option(help="corpus file: JSONL or TSV, may be `.gz`"), Role.INPUT]
-    queries: Queries
+    ] = None
+    scores: Annotated[
+        str | None,
+        Option(help="instead of --teacher: a run of any other ranker, whose scores go into --examples"),
+        Role.INPUT,
+    ] = None
+    corpus: Annotated[str | None, Option(help="corpus file: JSONL or TSV, may be `.gz`"), Role.INPUT] = None
+    queries: Annotated[
+        str | None, Option(help="queries file: JSONL or TSV, may be `.gz`; `-`: standard input"), Role.INPUT
+    ] = None
     given: Annotated[
         str | None,
         Argument(metavar="[EXAMPLES]", help="the same as --examples, for pipes: `... | drtools teacher-score - ...`"),
@@ -118,10 +133,11 @@ def main(
     file: FileOutput,
     compute: ComputeFlags,
     settings: ScoringFlags,
+    reading: ReadingFlags = ReadingFlags(),
     sizes: PieceFlags = PieceFlags(),
     dry_run: DryRun = False,
 ) -> None:
     """Write examples with scores, or a re-ranked run, to the output."""
     settings.check_pieces(sizes)
     with open_file(file, dry_run) as work:
-        score(work, settings, sizes=sizes, compute=compute)
+        score(work, settings, sizes=sizes, compute=compute, reading=reading)

@@ -56,7 +56,7 @@ class TrainingTask:
     def __init__(self, work: Work, training: TrainingSpec, compute: ComputeSpec) -> None:
         """Join the other processes."""
         self.work, self.training = work, training
-        self.computing = settle(compute, training.batch_tokens)
+        self.computing = settle(compute, training.batch_tokens, training=True)
         self.world = join_processes(work, self.computing.device)
         self.write_card: Card = no_card
 

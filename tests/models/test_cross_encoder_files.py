@@ -109,7 +109,7 @@ def test_both_texts_are_cut_on_the_side_that_the_tokenizer_names(rankers, tmp_pa
         assert [number for number in ids if number not in specials] == encoder.tokenizer.convert_tokens_to_ids(words)
 
 
-def test_pairs_in_a_chat_template_are_refused_or_reported(rankers, tmp_path):
+def test_pairs_in_a_chat_template_are_read_so_if_the_files_say_it_or_reported(rankers, tmp_path):
     tokenizer = new_cross_encoder(rankers["qwen2"], 1).tokenizer
     tokenizer.chat_template = TEMPLATE
     save_cross_encoder(load_cross_encoder(rankers["qwen2"]), tmp_path / "plain")
@@ -117,8 +117,9 @@ def test_pairs_in_a_chat_template_are_refused_or_reported(rankers, tmp_path):
     load_cross_encoder(str(tmp_path / "plain"))
     assert [text for text in reporting.notices() if "chat template, which is not used" in text]
     CrossEncoder(str(tmp_path / "plain"), device="cpu").save_pretrained(str(tmp_path / "chat"), create_model_card=False)
-    with pytest.raises(InputError, match=r"modality_config has 'message'.*chat template, which is not supported"):
-        load_cross_encoder(str(tmp_path / "chat"))
+    same(logits_of(load_cross_encoder(str(tmp_path / "chat")), PAIRS), theirs(tmp_path / "chat"))
+    with pytest.raises(InputError, match=r"modality_config has 'message'.*rankers are trained without"):
+        new_cross_encoder(str(tmp_path / "chat"), 1)
 
 
 def test_what_is_written_has_no_chat_template_for_sentence_transformers_to_use(rankers, tmp_path):
@@ -139,11 +140,15 @@ def test_an_activation_that_changes_more_than_the_scale_is_reported(prompted, na
 def test_a_cross_encoder_of_other_modules_is_refused(prompted):
     modules = json.loads((prompted / "modules.json").read_text())
     score = "sentence_transformers.cross_encoder.modules.logit_score.LogitScore"
-    (prompted / "modules.json").write_text(
-        json.dumps([*modules, {"idx": 1, "name": "1", "path": "1_LogitScore", "type": score}])
-    )
-    with pytest.raises(InputError, match="LogitScore, expected only the module Transformer"):
-        load_cross_encoder(str(prompted))
+    for kind, message in (
+        ("sentence_transformers.base.modules.dense.Dense", "Dense, expected only the module Transformer"),
+        (score, "no true_token_id was found, which a LogitScore has"),
+    ):
+        (prompted / "modules.json").write_text(
+            json.dumps([*modules, {"idx": 1, "name": "1", "path": "1_LogitScore", "type": kind}])
+        )
+        with pytest.raises(InputError, match=message):
+            load_cross_encoder(str(prompted))
 
 
 def test_one_whose_padding_leaks_scores_a_pair_alike_in_any_company(bert, tmp_path):

@@ -7,6 +7,7 @@ import torch
 
 from drtools.cli import console
 from drtools.cli.flags.compute import ComputeFlags
+from drtools.errors import InputError
 from drtools.models.compute import settle
 from drtools.models.device import all_threads
 
@@ -26,6 +27,20 @@ def test_bfloat16_on_a_processor_without_it_is_said(monkeypatch, capsys, asked, 
     console.configure("test")
     assert settle(ComputeFlags(device="cpu", precision=asked)).precision == precision
     assert ("may take hundreds of times as long" in capsys.readouterr().err) == warned
+
+
+def test_a_gpu_without_bfloat16_computes_in_float16_except_in_training(monkeypatch, capsys):
+    monkeypatch.setattr("drtools.models.compute.choose_devices", lambda name: ["cuda:0"])
+    monkeypatch.setattr("drtools.models.compute.native_precision", lambda device: "fp32")  # a T4 or a V100
+    console.configure("test")
+    flags = ComputeFlags(device="cuda:0", precision="bf16")
+    assert settle(flags).precision == "fp16" and "cuda:0 has no bfloat16" in capsys.readouterr().err
+    assert settle(flags, training=True).precision == "bf16"
+    assert settle(ComputeFlags(device="cuda:0", precision="auto")).precision == "fp32"
+    asked = ComputeFlags(device="cuda:0", precision="fp16")
+    assert settle(asked).precision == "fp16"
+    with pytest.raises(InputError, match="only GPUs compute in float16, and not in training"):
+        settle(asked, training=True)
 
 
 @pytest.mark.parametrize(

@@ -499,3 +499,68 @@ def test_each_pair_counts_that_is_cut_or_empty_known_or_not(rankers):
         counts = teacher.counts
         assert counts["computed"] == computed
         assert [counts[name] for name in ("truncated", "truncated_queries", "empty")] == [2, 1, 1]
+
+
+def test_a_language_model_scores_as_its_peer_does_and_flags_change_its_scores(
+    toy, chat_reranker, drtools, tmp_path, cache
+):
+    from sentence_transformers import CrossEncoder
+
+    peer, (queries, documents) = CrossEncoder(str(chat_reranker), device="cpu"), texts(toy)
+    found = {}
+    for instruction in (None, "Find tools"):
+        told = ["--instruction", instruction] if instruction else []
+        done = drtools(*command(toy, "--teacher", chat_reranker, "--examples", toy.examples, *told))
+        assert done.status == 0, done.err
+        example = json.loads(done.out.splitlines()[0])
+        pairs = [
+            (queries[example["query_id"]], documents[each]) for each in example["positives"] + example["negatives"]
+        ]
+        found[instruction] = example["positive_scores"] + example["negative_scores"]
+        expected = peer.predict(pairs, **({"prompt": instruction} if instruction else {}))
+        np.testing.assert_allclose(found[instruction], expected, rtol=1e-5, atol=1e-5)
+    assert np.abs(np.subtract(*found.values())).max() > 0.01 and len([*(cache / "scores").glob("*.sqlite")]) == 2
+
+
+def test_scores_of_another_ranker_come_in_as_a_run(toy, drtools, tmp_path):
+    first, *others = records(toy.examples)
+    named = {example["query_id"]: example["positives"] + example["negatives"] for example in (first, others[0])}
+    run = tmp_path / "other.run"
+    lines = [f"{query} Q0 {name} {n} {-n / 3} x" for query, names in named.items() for n, name in enumerate(names, 1)]
+    run.write_text("\n".join(lines[1:]) + "\n")  # without the first positive
+    done = drtools("teacher-score", "--scores", run, "--examples", toy.examples, "-o", tmp_path / "scored.jsonl")
+    assert done.status == 0, done.err
+    after = records(tmp_path / "scored.jsonl")
+    for example in after[:2]:
+        names = example["positives"] + example["negatives"]
+        scores = [
+            None if name == named[first["query_id"]][0] and example["query_id"] == first["query_id"] else -n / 3
+            for n, name in enumerate(names, 1)
+        ]
+        assert example["positive_scores"] + example["negative_scores"] == scores
+    assert after[0]["scored_by"].startswith("other.run@") and len({each["scored_by"] for each in after}) == 1
+    missing = sum(len(example["positives"]) + len(example["negatives"]) for example in others[1:]) + 1
+    assert (
+        f"{missing} documents of the examples are not in" in done.err
+        and f"({len(others) - 1} queries not at all)" in done.err
+    )
+    strict = drtools(
+        "teacher-score", "--scores", run, "--examples", toy.examples, "--strict", "-o", tmp_path / "b.jsonl"
+    )
+    assert strict.status == 2
+
+
+def test_scores_come_from_a_teacher_or_a_run(toy, rankers, drtools, tmp_path):
+    run = tmp_path / "other.run"
+    run.write_text("nobody Q0 d1 1 2.5 x\n")
+    asked = ["--examples", toy.examples]
+    for words, message in (
+        ([*asked], "pass either --teacher MODEL or --scores RUN"),
+        ([*asked, "--scores", run, "--teacher", rankers["bert"]], "pass either --teacher MODEL or --scores RUN"),
+        (["--scores", run, "--run", run], "--scores with --run: the scores of a run go into examples"),
+        ([*asked, "--teacher", rankers["bert"]], "a teacher reads texts, and --corpus and --queries are not given"),
+        ([*asked, "--scores", run, "--instruction", "x"], "--instruction: this needs --teacher"),
+        ([*asked, "--scores", run], "other.run: it has no score for any of"),
+    ):
+        refused = drtools("teacher-score", *words)
+        assert refused.status == 2 and message in refused.err, refused.err

@@ -23,8 +23,11 @@ class ComputeFlags(ComputeSpec):
         Role.UNRECORDED,
     ] = "auto"
     precision: Annotated[
-        Literal["auto", "bf16", "fp32"],
-        Option(help="auto: bf16 if the device supports it natively, else fp32", rich_help_panel="Computing"),
+        Literal["auto", "bf16", "fp16", "fp32"],
+        Option(
+            help="auto: bf16 if the device supports it natively, else fp32; bf16 on a GPU without it is fp16",
+            rich_help_panel="Computing",
+        ),
     ] = "auto"
     threads: Annotated[
         int,

@@ -52,6 +52,13 @@ class EncoderFlags(EncoderSpec):
     document_prompt: Annotated[str | None, Option(help="text put before each document", rich_help_panel="Encoder")] = (
         None
     )
+    query_instruction: Annotated[
+        str | None,
+        Option(
+            help="what a query asks for, put into the model's prompt: `Instruct: TEXT`, then `Query: `",
+            rich_help_panel="Encoder",
+        ),
+    ] = None
     trust_remote_code: Annotated[
         bool, Option("--trust-remote-code", help="run code that comes with the model", rich_help_panel="Encoder")
     ] = False

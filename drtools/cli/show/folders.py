@@ -28,6 +28,7 @@ from drtools.outputs.versions import current_version, versions_of
 DAMAGED_WEIGHTS = "it was cut short or damaged, fetch or make it again"
 PRECISIONS = {
     "bf16": "bfloat16 (sentence-transformers' vectors are those of float32, --precision fp32)",
+    "fp16": "float16 (sentence-transformers' vectors are those of float32, --precision fp32)",
     "fp32": "float32",
 }
 SAMPLE = 1000  # rows whose lengths are measured

@@ -17,6 +17,7 @@ from drtools.methods.adam.pacing import share_of_step
 from drtools.methods.adam.settings import EPOCHS, WARMUP_STEPS, AdamSettings
 from drtools.methods.adam.teacher import Dropping, keep_dropout
 from drtools.methods.dev import measure_on
+from drtools.models.specs import ReadingSpec
 from drtools.outputs import manifest
 from drtools.teachers.scoring import ODDITIES, load_teacher, note_cuts
 from drtools.training.encoder_task import EncoderTraining, read_sources
@@ -62,6 +63,7 @@ def train(
     dev: DevSpec,
     compute: ComputeSpec,
     card: Card = no_card,
+    reading: ReadingSpec = ReadingSpec(),
 ) -> None:
     """Distill a teacher's scores of examples and their dark items into an encoder, and write its folder."""
     task = EncoderTraining(work, start, student, training, compute)
@@ -74,7 +76,7 @@ def train(
     if not settings.teacher:
         note_other_lengths(examples.examples, own_lengths(task.model))
     queries = sum(round(source.weight * len(source.examples)) for source in sources)
-    teaching = open_teacher(settings.teacher, settings.teacher_dropout, task, form) if settings.teacher else None
+    teaching = open_teacher(settings, task, form, reading)
     batches = AdamBatches(
         sources,
         task.model,
@@ -199,15 +201,20 @@ def note_other_lengths(paths: list[str], own: tuple[int, int]) -> None:
         )
 
 
-def open_teacher(names: list[str], dropout: float | None, task: EncoderTraining, form: Form) -> Teaching:
-    """Load a teacher that reads texts as long as the student does."""
+def open_teacher(settings: AdamSettings, task: EncoderTraining, form: Form, reading: ReadingSpec) -> Teaching | None:
+    """Load a teacher that reads texts as long as the student does, if there is one."""
+    if not settings.teacher:
+        reading.refuse_without_teacher()
+        return None
+    dropout = settings.teacher_dropout
     own = own_lengths(task.model)
     teacher = load_teacher(
-        names,
+        settings.teacher,
         task.computing,
         trust_remote_code=task.encoder_flags.trust_remote_code,
         dropout=dropout or None,
         student_tokens=own,
+        reading=reading,
     )
     read = teacher.max_query_tokens, teacher.max_document_tokens
     reporting.notice(

@@ -17,7 +17,7 @@ from drtools.training.memory import Separation
 from drtools.training.sampling import EpochSampler, ExampleSource, draw
 
 if TYPE_CHECKING:
-    from drtools.models.cross_encoder import CrossEncoder
+    from drtools.models.cross_encoder_model import CrossEncoder
 
 
 class RankedBatch(NamedTuple):

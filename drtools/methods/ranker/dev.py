@@ -30,7 +30,7 @@ from drtools.units import counted
 
 if TYPE_CHECKING:
     from drtools.models.compute import Compute
-    from drtools.models.cross_encoder import CrossEncoder
+    from drtools.models.cross_encoder_model import CrossEncoder
 
 
 def dev_ranking(

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from drtools.methods.ranker.batches import RankedBatch
-    from drtools.models.cross_encoder import CrossEncoder
+    from drtools.models.cross_encoder_model import CrossEncoder
     from drtools.outputs.work import Work
     from drtools.training.gradients import Loss, Metrics
     from drtools.training.sampling import ExampleSource

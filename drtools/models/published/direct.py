@@ -19,7 +19,7 @@ from pathlib import Path
 from drtools import reporting
 from drtools.errors import InputError, param
 from drtools.models.encoder_files import save_encoder
-from drtools.models.json_files import listed_modules
+from drtools.models.json_files import body_config, listed_modules
 from drtools.models.pair import EncoderPair
 from drtools.models.published.accounting import check_body, sort_out
 from drtools.models.published.checkpoints import Checkpoint, read_checkpoint, tokenizer_folder
@@ -36,6 +36,7 @@ from drtools.models.published.layouts import (
     recognise,
 )
 from drtools.models.published.specs import ImportSpec
+from drtools.models.ranker_families import family_of, names_of
 from drtools.models.trust import is_inside
 from drtools.outputs.cache import cache_directory, make_folder, note_unwritable
 from drtools.outputs.cache_contents import MODELS
@@ -124,7 +125,8 @@ def _convert(name: str, place: Path, made: Path, staging: Path) -> None:
     if (place / "modules.json").exists():
         copy_modules(place, made)
         return
-    if is_ranker(place):
+    architectures = body_config(place).get("architectures") or []
+    if is_ranker(place) or family_of(names_of(name, place), architectures):
         copy_folder(place, made, CODE)
         return
     checkpoint = read_checkpoint(name, place, None)
