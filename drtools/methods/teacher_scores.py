@@ -17,6 +17,7 @@ from drtools.formats.examples import Example, read_examples
 from drtools.formats.lines import shown
 from drtools.formats.trec import rank, read_run, write_run
 from drtools.methods.run_scores import put_scores
+from drtools.methods.scoring_settings import ScoringSettings
 from drtools.models.specs import ReadingSpec
 from drtools.outputs.states import State
 from drtools.teachers.windows import (
@@ -60,72 +61,6 @@ class ScoringState(State):
         return cls.of(work) or cls(counts={})
 
 
-@dataclass(frozen=True)
-class ScoringSettings:
-    """The teacher, the data that it scores, and its maximum lengths.
-
-    The data are `examples` (or `given`, which means the same) or a `run`. `pieces` is the encoder that will be trained
-    on the scores of their pieces. Instead of a teacher, `scores` is a run with the scores of another ranker, which
-    needs no texts.
-    """
-
-    teacher: list[str] | None = None
-    scores: str | None = None
-    corpus: str | None = None
-    queries: str | None = None
-    given: str | None = None
-    examples: str | None = None
-    run: str | None = None
-    depth: int = 100
-    max_query_tokens: int | None = None
-    max_document_tokens: int | None = None
-    trust_remote_code: bool = False
-    batch_tokens: int | None = None
-    window: int | None = None
-    title_separator: str = " "
-    tag: str = "drtools"
-    pieces: str | None = None
-    pieces_max_document_tokens: int | None = None
-    pieces_document_prompt: str | None = None
-
-    def __post_init__(self) -> None:
-        """Raise InputError unless examples or a run is given, and for pieces of a run."""
-        if sum(source is not None for source in (self.given, self.examples, self.run)) != 1:
-            raise InputError(f"pass either {param('examples')} EXAMPLES or {param('run')} RUN")
-        if self.pieces and self.run:
-            raise InputError(f"{param('pieces')} is for {param('examples')}, not for a run", remedy="leave it out")
-        if bool(self.teacher) == (self.scores is not None):
-            raise InputError(f"pass either {param('teacher')} MODEL or {param('scores')} RUN")
-        others = [param(name) for name in ("run", "pieces") if getattr(self, name) is not None]
-        if self.scores is not None and others:
-            raise InputError(
-                "the scores of a run go into examples",
-                where=f"{param('scores')} with {others[0]}",
-                remedy="leave it out",
-            )
-        lacking = [param(name) for name in ("corpus", "queries") if getattr(self, name) is None]
-        if self.scores is None and lacking:
-            raise InputError(
-                f"a teacher reads texts, and {' and '.join(lacking)} {'is' if len(lacking) == 1 else 'are'} not given",
-                remedy="pass it too" if len(lacking) == 1 else "pass both",
-            )
-
-    def check_pieces(self, sizes: PieceSizes) -> None:
-        """Raise InputError for sizes of pieces that are not scored."""
-        said = {
-            "pieces_max_document_tokens": self.pieces_max_document_tokens,
-            "pieces_document_prompt": self.pieces_document_prompt,
-            **vars(sizes),
-        }
-        names = [param(name) for name, value in said.items() if value is not None]
-        if names and not self.pieces:
-            raise InputError(
-                f"this needs {param('pieces')} MODEL",
-                where=" and ".join(names),
-                remedy="pass it too, or leave this out",
-            )
-
-
 def score(
     work: Work,
     settings: ScoringSettings,
@@ -137,6 +72,8 @@ def score(
     """Score examples or a run window by window, using the cache, and write them in their order."""
     if settings.scores is not None:
         reading.refuse_without_teacher()
+        if work.dry_run:
+            raise InputError("the scores of a run are read, which costs nothing", where=param("dry_run"))
         return put_scores(work, settings.examples or settings.given or "", settings.scores)
     assert settings.queries is not None and settings.corpus is not None and settings.teacher, "as it was checked"
     from drtools.models.compute import settle

@@ -72,7 +72,7 @@ def form_of(kind: Kind, folder: Path, name: str, files: CrossEncoderSettings, re
     if files.chat is not None or files.score_tokens:
         return Form(kind, None, files, reading)
     architectures = body_config(folder).get("architectures") or []
-    return Form(kind, family_of(names_of(name, folder), architectures), files, reading)
+    return Form(kind, family_of(names_of(name), architectures), files, reading)
 
 
 def template_for(form: Form, tokenizer: PreTrainedTokenizerBase, folder: Path) -> TextTemplate | None:

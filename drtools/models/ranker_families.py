@@ -119,11 +119,11 @@ def family_of(names: Iterable[object], architectures: Sequence[str]) -> Family |
     )
 
 
-def names_of(name: str, folder: Path) -> list[str]:
+def names_of(name: str) -> list[str]:
     """Return the names by which a model is known, on the hub or of its folder; folders around it do not count."""
     if not Path(name).is_dir():
         return [name]
-    place = folder.resolve()
+    place = Path(name).resolve()
     return [place.name, *([place.parent.parent.name] if place.parent.name == "snapshots" else [])]
 
 

@@ -35,7 +35,8 @@ from drtools.cli.flags.compute import ComputeFlags
 from drtools.cli.flags.encoder import PieceFlags
 from drtools.cli.flags.outputs import FileOutput
 from drtools.cli.flags.teacher import ReadingFlags
-from drtools.methods.teacher_scores import ScoringSettings, score
+from drtools.methods.scoring_settings import ScoringSettings
+from drtools.methods.teacher_scores import score
 from drtools.outputs.opening import open_file
 
 TEACHER = "Teacher"

@@ -73,10 +73,8 @@ def train(
     sources = read_sources(examples, scores, avoiding=is_random)
     form = Form(settings.kinds, settings.negatives or None, is_random)
     check_examples(sources, form, examples.examples, scored=not settings.teacher)
-    if not settings.teacher:
-        note_other_lengths(examples.examples, own_lengths(task.model))
     queries = sum(round(source.weight * len(source.examples)) for source in sources)
-    teaching = open_teacher(settings, task, form, reading)
+    teaching = open_teacher(settings, task, form, reading, examples.examples)
     batches = AdamBatches(
         sources,
         task.model,
@@ -201,10 +199,16 @@ def note_other_lengths(paths: list[str], own: tuple[int, int]) -> None:
         )
 
 
-def open_teacher(settings: AdamSettings, task: EncoderTraining, form: Form, reading: ReadingSpec) -> Teaching | None:
-    """Load a teacher that reads texts as long as the student does, if there is one."""
+def open_teacher(
+    settings: AdamSettings, task: EncoderTraining, form: Form, reading: ReadingSpec, paths: list[str]
+) -> Teaching | None:
+    """Load a teacher that reads texts as long as the student does, if there is one.
+
+    Without one, the examples of `paths` have scores; other lengths of the teacher that gave them are reported.
+    """
     if not settings.teacher:
         reading.refuse_without_teacher()
+        note_other_lengths(paths, own_lengths(task.model))
         return None
     dropout = settings.teacher_dropout
     own = own_lengths(task.model)

@@ -126,7 +126,7 @@ def _convert(name: str, place: Path, made: Path, staging: Path) -> None:
         copy_modules(place, made)
         return
     architectures = body_config(place).get("architectures") or []
-    if is_ranker(place) or family_of(names_of(name, place), architectures):
+    if is_ranker(place) or family_of(names_of(name), architectures):
         copy_folder(place, made, CODE)
         return
     checkpoint = read_checkpoint(name, place, None)
