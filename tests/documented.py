@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from conftest import WORDS, make_bert, make_encoder, write_jsonl
+from models.toy_generators import make_causal
 
 from drtools.cli.commands import command, flat_parameters, tool_module
 from drtools.cli.main import tool_names
@@ -34,6 +35,7 @@ SHORTER = {
             "distill-fgd",
         )
     },
+    "generate-queries": ["--per-document", "1", "--max-query-tokens", "4"],
     "mlm-adapt": ["--steps", "1", "--head-steps", "1", "--batch-documents", "4"],
 }
 # the toy encoder has a twelfth of all-MiniLM-L6-v2's dimensions
@@ -229,6 +231,8 @@ def toy_world(folder: Path) -> None:
         [{"_id": "new", "text": "otter and lathe"}, {"_id": documents[0]["_id"], "deleted": True}],
     )
     (folder / "arrivals" / "tuesday.jsonl").write_text("{")
+    make_causal(folder / "generator", positions=1024)
+    (folder / "prompt.txt").write_text("Document: {document}\nQuery:")
     (folder / "sentence-transformers").mkdir()
     bert = make_bert(folder / "bert-base-uncased", positions=512)
     make_encoder(folder / "sentence-transformers" / "all-MiniLM-L6-v2", bert, longest=256)

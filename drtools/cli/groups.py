@@ -1,7 +1,7 @@
 """The tools in groups, in the order of a pipeline, as `drtools` and the documentation list them."""
 
 GROUPS: dict[str, tuple[str, ...]] = {
-    "Collections": ("collection", "merge-deliveries", "split-queries", "sample-queries", "convert"),
+    "Collections": ("collection", "merge-deliveries", "split-queries", "sample-queries", "generate-queries", "convert"),
     "Index and search": ("import-model", "encode", "index", "search"),
     "Train": (
         "mine-negatives",

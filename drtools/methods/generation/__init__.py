@@ -1,0 +1,1 @@
+"""Queries that a language model writes for documents (doc2query, GPL, InPars)."""
