@@ -169,6 +169,11 @@ def shown(path: str | Path) -> str:
     return "standard input" if text == "-" else text
 
 
+def name_copy(copy: str | Path, name: str) -> None:
+    """Set how messages name a copy that was made of an input, such as a file of an archive."""
+    _names[str(copy)] = name
+
+
 def open_bytes(path: str | Path) -> BufferedIOBase:
     """Open a file for reading bytes, unpacked if the name ends in `.gz`, `.bz2`, `.xz` or `.zst`.
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from drtools.errors import InputError, param
+from drtools.formats.archives import is_inside
 from drtools.models.json_files import listed_modules, optional_json
 from drtools.models.module_keys import (
     DAMAGED,
@@ -17,7 +18,6 @@ from drtools.models.module_keys import (
     check_output,
     check_requirements,
 )
-from drtools.models.trust import is_inside
 from drtools.outputs.records import TEXT, optional
 
 POOLINGS = {  # our name: (the key in files, the name in newer files)

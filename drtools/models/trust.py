@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, NoReturn
 
 from drtools.errors import InputError, param
+from drtools.formats.archives import is_inside
 from drtools.outputs.disk import read_json
 
 INDEXES = "*.safetensors.index.json"
@@ -104,9 +105,3 @@ def check_shards(folder: Path) -> None:
                 raise InputError(
                     f"found {name!r}", where=index, expected="names of .safetensors files in the same folder"
                 )
-
-
-def is_inside(name: str) -> bool:
-    """Return whether a file name in a model's files is inside the folder. Links are not followed."""
-    path = PurePosixPath(name)
-    return not path.is_absolute() and ".." not in path.parts and "\\" not in name and "\0" not in name

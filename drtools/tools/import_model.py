@@ -3,9 +3,9 @@
     drtools import-model Luyu/co-condenser-marco --pooling cls -o condenser
     drtools import-model facebook/contriever -o contriever
 
-CHECKPOINT is a file, a folder, a zip, or a name on the hub. Its program is recognised by the names of its tensors:
-DRhard (STAR, ADORE), ANCE, JPQ, RepCONC, DPR, dpr-scale (SPAR's Lambda, a dense encoder that imitates a sparse
-retriever, and DRAGON), Contriever, the adapter library (DDR's REM, a relevance module), or a body by itself
+CHECKPOINT is a file, a folder, an archive (zip, tar), or a name on the hub. Its program is recognised by the names of
+its tensors: DRhard (STAR, ADORE), ANCE, JPQ, RepCONC, DPR, dpr-scale (SPAR's Lambda, a dense encoder that imitates a
+sparse retriever, and DRAGON), Contriever, the adapter library (DDR's REM, a relevance module), or a body by itself
 (coCondenser, DDR's DAMs, which are domain-adapted modules, Contriever and DRAGON of transformers). Every tensor is
 used, known to be of no use, or named in an error. Reading pickled weights never runs code.
 
@@ -29,7 +29,9 @@ from drtools.outputs.opening import open_folder
 def main(
     folder: FolderOutput,
     checkpoint: Annotated[
-        str, Argument(help="file, folder or zip of the checkpoint, or NAME or NAME@REVISION on the hub"), Role.MODEL
+        str,
+        Argument(help="file, folder or archive of the checkpoint, or NAME or NAME@REVISION on the hub"),
+        Role.MODEL,
     ],
     document_checkpoint: Annotated[
         str | None, Option(help="separate checkpoint for documents; the other then encodes queries only"), Role.MODEL

@@ -5,6 +5,8 @@ import gzip
 import io
 import json
 import lzma
+import shutil
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -350,6 +352,29 @@ def test_published_layouts_have_a_reader(tmp_path, name):
         query, document = (md5(text.encode()).hexdigest() for text in ("问", "题 第 二"))
         expected = ({document: ("题", "第 二")}, {query: "问"}, {"dev": {(query, document): 1}}, {})
     assert held(folder, options=ReadingOptions(split=split)) == expected
+
+
+@pytest.mark.parametrize("ending", [".tar", ".tar.gz", ".tgz", ".tar.bz2"])
+@pytest.mark.parametrize("name", ["beir", *(name for name, (*_, expected) in LAYOUTS.items() if expected)])
+def test_a_tar_archive_is_read_as_the_folder_in_it(tmp_path, name, ending):
+    files, split, expected = LAYOUTS.get(name, (beir_files(), None, BEIR))
+    folder = write_files(tmp_path / "published", files)
+    archive = tmp_path / f"archive{ending}"
+    with tarfile.open(archive, f"w:{ {'.tar': '', '.tar.bz2': 'bz2'}.get(ending, 'gz') }".replace(" ", "")) as packed:
+        packed.add(folder, "published")
+    shutil.rmtree(folder)
+    assert held(archive, options=ReadingOptions(split=split)) == expected
+    assert sorted(tmp_path.iterdir()) == [archive], "nothing is unpacked beside it"
+
+
+def test_an_error_in_a_tar_archive_names_the_archive_and_its_file(tmp_path):
+    folder = write_files(
+        tmp_path / "published", beir_files() | {"corpus.jsonl": '{"_id": "d1", "text": "x"}\n{"_id"\n'}
+    )
+    with tarfile.open(tmp_path / "x.tar.gz", "w:gz") as packed:
+        packed.add(folder, "published")
+    with pytest.raises(InputError, match=r"x\.tar\.gz!published/corpus\.jsonl:2"):
+        held(tmp_path / "x.tar.gz")
 
 
 def test_what_is_published_in_archives_is_read_there(tmp_path):

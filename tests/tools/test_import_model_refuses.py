@@ -140,7 +140,13 @@ def test_files_that_are_no_checkpoint(told, bert, tmp_path):
     assert "could not be read as weights" in told(tmp_path / "cut.bin", "--tokenizer", bert)
     with tarfile.open(tmp_path / "m32.tar.gz", "w:gz") as archive:
         archive.add(whole, "m32/pytorch_model.bin")
-    assert "a tar archive; unpack it" in told(tmp_path / "m32.tar.gz")
+    assert "no config.json with the sizes of the body" in told(tmp_path / "m32.tar.gz")
+    with tarfile.open(tmp_path / "link.tar", "w") as archive:
+        archive.add(whole.parent, "m32")
+        link = tarfile.TarInfo("m32/link")
+        link.type, link.linkname = tarfile.SYMTYPE, str(tmp_path)
+        archive.addfile(link)
+    assert "it holds 'm32/link', expected plain files" in told(tmp_path / "link.tar")
     (tmp_path / "empty").mkdir()
     assert "found no weights" in told(tmp_path / "empty")
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import re
+import shutil
+import tempfile
 import zlib
 from collections.abc import Iterator
 from functools import partial
@@ -10,6 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from drtools.errors import InputError, param
+from drtools.formats.archives import is_tar_name, unpack
 from drtools.formats.collections import layouts
 from drtools.formats.collections.columns import documents_of, judgements_of, places, queries_of
 from drtools.formats.collections.parts import Judgement, Parts, Query, ReadingOptions
@@ -29,7 +33,7 @@ from drtools.formats.collections.squad import squad_parts
 from drtools.formats.collections.trec_documents import read_trec_documents
 from drtools.formats.collections.trec_topics import read_classic_topics, read_xml_topics
 from drtools.formats.corpora import DOCUMENT_COLUMNS, QUERY_COLUMNS, Document, read_corpus, read_queries
-from drtools.formats.lines import decode, first_line, local, open_bytes, shown, unpacked
+from drtools.formats.lines import decode, first_line, local, name_copy, open_bytes, shown, unpacked
 from drtools.formats.other_tables import QRELS_NAMES
 from drtools.formats.packing import MEMBER, members_of
 from drtools.formats.signatures import refuse_other_formats
@@ -56,12 +60,29 @@ def parts_of(path: str, role: FileRole | None, options: ReadingOptions) -> Parts
     if Path(path).is_dir():
         return _folder_parts(path, options)
     path = local(path)
+    if is_tar_name(path):
+        return _folder_parts(_unpacked_tar(path), options)
     form = _form_of(path)
     if form in ("archive", "table"):
         path = unpacked(path)
     if form == "archive":
         return archive_parts(path, options)
     return _file_parts(path, form, role, options)
+
+
+def _unpacked_tar(path: str) -> str:
+    """Unpack a tar archive into a temporary folder, which goes with this process; return the folder of its files.
+
+    The members of a packed tar cannot be opened one by one, as those of a zip: each would be searched from the start.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="drtools-archive-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    for file in unpack(Path(path), folder):
+        name_copy(file, f"{path}!{file.relative_to(folder)}")
+    while len(inner := [*folder.iterdir()]) == 1 and inner[0].is_dir():
+        folder = inner[0]
+    name_copy(folder, path)
+    return str(folder)
 
 
 def archive_parts(path: str, options: ReadingOptions, within: str = "") -> Parts:

@@ -194,7 +194,10 @@ def _dureader_retrieval_parts(folder: Path) -> Parts:
     if dev.is_file():
         parts += Parts(queries=(partial(_dev_queries, dev),), judgements=(("dev", partial(_dev_judgements, dev)),))
     has_training = (folder / "train").is_dir()
-    caution = f"{folder / 'train'}: texts without ids; not read"
+    caution = (
+        f"{shown(folder)}: train/ holds texts without ids and is not read; `drtools convert` makes examples of its "
+        "dual.train.tsv, whose form is triples"
+    )
     return parts + Parts(cautions=(caution,) * has_training)
 
 

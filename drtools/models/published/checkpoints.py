@@ -1,8 +1,7 @@
-"""Find and read a published checkpoint: a folder, a file, a zip, or a name on the hub."""
+"""Find and read a published checkpoint: a folder, a file, an archive, or a name on the hub."""
 
 from __future__ import annotations
 
-import tarfile
 import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,13 +10,14 @@ from typing import Any
 from torch import Tensor
 
 from drtools.errors import InputError, param
+from drtools.formats.archives import is_tar_name, unpack
+from drtools.formats.packing import open_archive
 from drtools.models.hub import TOKENIZERS
 from drtools.models.hub import find as find_model
 from drtools.models.json_files import BODY
 from drtools.models.module_keys import DAMAGED
 from drtools.models.published.layouts import WRAPPER
 from drtools.models.published.pickles import read_weights
-from drtools.models.trust import is_inside
 from drtools.outputs.disk import read_json
 
 # in the order of preference; a file of another name is taken if it is the only one
@@ -50,29 +50,23 @@ class Checkpoint:
 
 
 def find(name: str, unpacked: Path) -> Path:
-    """Return the folder or the file that a name means; a zip of a model is unpacked into a folder of that name."""
+    """Return the folder or the file that a name means; an archive of a model is unpacked into the folder `unpacked`."""
     path = Path(name)
     if not path.exists():
         return find_model(name)
-    if path.is_file() and tarfile.is_tarfile(path):
-        raise InputError("a tar archive", where=name, remedy="unpack it, and name the folder in it")
-    if path.is_file() and zipfile.is_zipfile(path) and not _is_saved_by_torch(path):
+    if path.is_file() and (is_tar_name(path) or (zipfile.is_zipfile(path) and not _is_saved_by_torch(path))):
         return _unpack(path, unpacked)
     return path
 
 
 def _is_saved_by_torch(path: Path) -> bool:
-    with zipfile.ZipFile(path) as archive:
+    with open_archive(path) as archive:
         return any(entry.rsplit("/", 1)[-1] == "data.pkl" for entry in archive.namelist())
 
 
 def _unpack(path: Path, into: Path) -> Path:
-    """Unpack a zip, and return the folder in it that holds a model."""
-    with zipfile.ZipFile(path) as archive:
-        for entry in archive.infolist():
-            if not is_inside(entry.filename) or (entry.external_attr >> 28) == 0xA:  # a link
-                raise InputError(f"it holds {entry.filename!r}", where=path, expected="files in a folder of their own")
-        archive.extractall(into)
+    """Unpack an archive, and return the folder in it that holds a model."""
+    unpack(path, into)
     folders = sorted({file.parent for file in into.rglob("*") if file.name in (ADAPTER, "config.json", *USUAL)})
     outer = [folder for folder in folders if not any(parent in folders for parent in folder.parents)]
     if len(outer) != 1:

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from drtools import reporting
 from drtools.errors import InputError, param
+from drtools.formats.archives import is_inside
 from drtools.models.encoder_files import save_encoder
 from drtools.models.json_files import body_config, listed_modules
 from drtools.models.pair import EncoderPair
@@ -37,7 +38,6 @@ from drtools.models.published.layouts import (
 )
 from drtools.models.published.specs import ImportSpec
 from drtools.models.ranker_families import family_of, names_of
-from drtools.models.trust import is_inside
 from drtools.outputs.cache import cache_directory, make_folder, note_unwritable
 from drtools.outputs.cache_contents import MODELS
 from drtools.outputs.cache_locks import alone, hold

@@ -9,13 +9,13 @@ from pathlib import Path
 from safetensors.torch import save_file
 
 from drtools.errors import InputError
+from drtools.formats.archives import is_inside
 from drtools.models.encoder import Encoder
 from drtools.models.encoder_files import load_folder
 from drtools.models.json_files import listed_modules, optional_json
 from drtools.models.published.checkpoints import ENDINGS, read_unwrapped, weights_in
 from drtools.models.published.specs import ImportSpec, said_of
 from drtools.models.settings import read_settings
-from drtools.models.trust import is_inside
 
 KEPT = (".json", ".txt", ".model", ".jinja")  # settings and tokenizers
 

@@ -62,7 +62,7 @@ class Layout:
     note: str = ""
 
 
-CODEBOOK = (r"centroids$", "the codebook of its quantizer, which compresses an index and makes no vectors")
+CODEBOOK = (r"centroids$", "the codebook of its quantizer, which makes no vectors; drtools index trains its own")
 ROTATION = HeadPart("rotation", "rotation", optional=True)
 TITLE = (
     f"its documents were title and text with [SEP] between them; encode with {param('title_separator')} ' [SEP] ' for "

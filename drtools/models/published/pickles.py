@@ -20,8 +20,8 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from drtools.errors import InputError
+from drtools.formats.archives import is_inside
 from drtools.models.json_files import shards_of
-from drtools.models.trust import is_inside
 from drtools.models.weights import aligned, read_tensors
 
 
