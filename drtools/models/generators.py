@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList, StoppingCriteria, StoppingCriteriaList
-from transformers.generation.logits_process import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
 from drtools import reporting
 from drtools.errors import InputError, param
@@ -21,21 +19,25 @@ from drtools.units import counted
 
 if TYPE_CHECKING:
     import numpy as np
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
     from drtools.models.compute import Compute
 
 
-class SeededSampling(LogitsProcessor):
+class SeededSampling:
     """Draws each row's next token with the row's own generator, whatever rows are beside it.
+
+    It is called as a logits processor of transformers.
 
     The token is found by one uniform number in the cumulative distribution, in float64. It gets logit 0 and all others
     get minus infinity, so that a greedy search takes it.
     """
 
     def __init__(self, generators: Sequence[np.random.Generator], temperature: float, top_k: int, top_p: float) -> None:
+        from transformers.generation.logits_process import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
+
         self.generators = generators
-        self.warpers: list[LogitsProcessor] = [TemperatureLogitsWarper(temperature)]
+        self.warpers: list[Any] = [TemperatureLogitsWarper(temperature)]
         if top_k:
             self.warpers.append(TopKLogitsWarper(top_k))
         if top_p < 1:
@@ -53,8 +55,11 @@ class SeededSampling(LogitsProcessor):
         return torch.full_like(scores, -torch.inf).scatter(1, tokens, 0.0).float()
 
 
-class _EndsLine(StoppingCriteria):
-    """Ends a row at a line break, after which a prompted model would write the next example."""
+class _EndsLine:
+    """Ends a row at a line break, after which a prompted model would write the next example.
+
+    It is called as a stopping criterion of transformers.
+    """
 
     def __init__(self, breaks: Tensor) -> None:
         self.breaks = breaks  # bool [V]
@@ -123,6 +128,8 @@ class Generator:
         `sampling` has a generator for each line, those of a prompt together. `special` adds the tokenizer's special
         tokens, which a chat template has already.
         """
+        from transformers import LogitsProcessorList, StoppingCriteriaList
+
         side = "right" if self.is_seq2seq else "left"
         given = self.tokenizer(
             list(prompts), padding=True, padding_side=side, add_special_tokens=special, return_tensors="pt"
@@ -130,14 +137,15 @@ class Generator:
         ids, mask = (
             given[name].repeat_interleave(copies, dim=0).to(self.device) for name in ("input_ids", "attention_mask")
         )
-        stops = StoppingCriteriaList([] if self.is_seq2seq else [_EndsLine(self._line_breaks())])
+        stops: list[Any] = [] if self.is_seq2seq else [_EndsLine(self._line_breaks())]
+        processors: list[Any] = [sampling] if sampling else []
         own: Any = self.model
         written = own.generate(
             input_ids=ids,
             attention_mask=mask,
             generation_config=self._config(new_tokens),
-            logits_processor=LogitsProcessorList([sampling] if sampling else []),
-            stopping_criteria=stops,
+            logits_processor=LogitsProcessorList(processors),
+            stopping_criteria=StoppingCriteriaList(stops),
         )
         new = written if self.is_seq2seq else written[:, ids.shape[1] :]
         lines = [str(self.tokenizer.decode(row, skip_special_tokens=True)) for row in new]
@@ -146,6 +154,8 @@ class Generator:
 
     def _config(self, new_tokens: int) -> GenerationConfig:
         """Return a configuration with the model's special tokens, and nothing else of its own."""
+        from transformers import GenerationConfig
+
         theirs = self.model.generation_config
         ends = theirs.eos_token_id if theirs and theirs.eos_token_id is not None else self.tokenizer.eos_token_id
         config = GenerationConfig(
