@@ -85,7 +85,7 @@ def theirs(
         TrainingArguments,
     )
 
-    from drtools.models.hub import resolve
+    from drtools.models.resolving import resolve
 
     transformers.logging.set_verbosity_error()
     times = []

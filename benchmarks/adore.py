@@ -27,7 +27,7 @@ def make_vectors(folder: Path, count: int) -> None:
     import numpy as np
 
     from drtools.formats.vectors import create_array
-    from drtools.models.encoder_files import load_encoder
+    from drtools.models.loader import load_encoder
 
     folder.mkdir()
     random, array = np.random.default_rng(1), create_array(folder, count, DIMENSION, "float16")
@@ -72,7 +72,7 @@ def steps(vectors: str, index: str | None, count: int, device: str) -> dict[str,
     from drtools.models.compute import BATCH_TOKENS, Compute
     from drtools.models.cpu.attention import use_sliced_attention
     from drtools.models.cpu.dropout import use_own_dropout
-    from drtools.models.encoder_files import load_encoder
+    from drtools.models.loader import load_encoder
     from drtools.training.distributed import World
     from drtools.training.gradients import Gradients
     from drtools.training.optimizers import adamw

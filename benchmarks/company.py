@@ -19,7 +19,7 @@ from drtools.encoding.loop import encode_tokens
 from drtools.encoding.pieces import PieceEncoding
 from drtools.formats.corpora import read_corpus
 from drtools.models.compute import BATCH_TOKENS, Compute, place
-from drtools.models.encoder_files import load_encoder
+from drtools.models.loader import load_encoder
 
 MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 OUT = 256

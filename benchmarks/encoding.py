@@ -21,8 +21,8 @@ from drtools.encoding.folder import FolderEncoding
 from drtools.formats.corpus_store import open_store
 from drtools.formats.text_sources import DocumentTexts
 from drtools.models.compute import BATCH_TOKENS, Compute, place
-from drtools.models.encoder_files import load_encoder
-from drtools.models.hub import resolve
+from drtools.models.loader import load_encoder
+from drtools.models.resolving import resolve
 from drtools.outputs.opening import open_folder
 from drtools.training.operations import matmul_rate
 

@@ -24,7 +24,7 @@ from drtools.encoding.loop import encode_texts
 from drtools.formats.corpus_store import open_store
 from drtools.methods.contrastive import contrastive_loss
 from drtools.models.compute import BATCH_TOKENS, Compute, place
-from drtools.models.encoder_files import load_encoder
+from drtools.models.loader import load_encoder
 from drtools.models.tokens import Tokens
 from drtools.search import exact
 from drtools.training.distributed import World

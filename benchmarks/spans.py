@@ -72,7 +72,7 @@ def main() -> None:
     from drtools.models.compute import settle
     from drtools.models.cpu.attention import use_sliced_attention
     from drtools.models.cpu.dropout import use_own_dropout
-    from drtools.models.encoder_files import load_encoder
+    from drtools.models.loader import load_encoder
     from drtools.training.distributed import World
     from drtools.training.gradients import Gradients
 

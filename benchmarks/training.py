@@ -101,7 +101,7 @@ def theirs(rows: list[list[str]], setting: argparse.Namespace, precision: str, f
     from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
     from transformers import TrainerCallback
 
-    from drtools.models.hub import resolve
+    from drtools.models.resolving import resolve
 
     transformers.logging.set_verbosity_error()
     disable_progress_bars()
