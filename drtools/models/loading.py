@@ -54,7 +54,7 @@ def load_weights(
     """
     _quietly()
     refuse_adapter(folder)
-    dtype = DTYPES[precision if has_half_floats(folder) else "fp32"]
+    dtype = DTYPES[precision if precision != "fp32" and has_half_floats(folder) else "fp32"]
     if not any(folder.glob("*.safetensors")):
         raise InputError(
             "no .safetensors weights were found",

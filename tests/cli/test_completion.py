@@ -40,7 +40,7 @@ TYPED = {
     "a flag that was said": (["encode", "--overwrite", "--ove"], []),
     "a flag that was said by its short name": (["encode", "-o", "x", "--outp"], []),
     "a flag that may be said again": (["train-star", "--examples", "a.jsonl", "--exam"], ["--examples"]),
-    "a value with choices": (["encode", "--precision", ""], ["auto", "bf16", "fp32"]),
+    "a value with choices": (["encode", "--precision", ""], ["auto", "bf16", "fp16", "fp32"]),
     "a value after =": (["encode", "--precision=b"], ["--precision=bf16"]),
     "a value after =, as bash cuts it": (["encode", "--precision", "=", "b"], ["bf16"]),
     "a file": (["encode", "--corpus", "cor"], ["files"]),
@@ -53,7 +53,7 @@ TYPED = {
     "after an argument": (["eval", "a.run", "--al"], ["--alpha"]),
     "after --": (["eval", "--", "--al"], ["files"]),
     "an argument with choices": (["completion", "z"], ["zsh"]),
-    "a value that looks like a flag": (["encode", "--title-separator", "--", "--precision", "f"], ["fp32"]),
+    "a value that looks like a flag": (["encode", "--title-separator", "--", "--precision", "f"], ["fp16", "fp32"]),
 }
 
 

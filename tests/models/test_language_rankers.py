@@ -11,10 +11,12 @@ from test_cross_encoder import logits_of
 
 from drtools.encoding.loop import encode_tokens
 from drtools.errors import InputError
+from drtools.methods.adam.dark import special_of_teacher
 from drtools.models.compute import Compute, place
 from drtools.models.cross_encoder import load_cross_encoder
 from drtools.models.pair_tokens import tokenize_pairs
 from drtools.models.specs import ReadingSpec
+from drtools.teachers.scoring import load_teacher
 from tests.models.tiny_rankers import QWEN3_TEMPLATE
 
 QUERIES = ["fox hunts", "which river", "hammer vise 7"]
@@ -175,3 +177,25 @@ def test_scores_have_the_same_bits_alone_and_in_company(chat_reranker):
     np.testing.assert_array_equal(np.concatenate([scores([pair]) for pair in PAIRS]), together)
     np.testing.assert_allclose(logits_of(encoder, PAIRS), together, rtol=1e-5, atol=1e-5)
     assert together.std() > 0.05
+
+
+def test_arguments_of_the_chat_template_in_the_files_are_used(chat_reranker, tmp_path):
+    folder = tmp_path / "argued"
+    shutil.copytree(chat_reranker, folder)
+    (folder / "chat_template.jinja").write_text(QWEN3_TEMPLATE + "{{ ending | default('') }}")
+    path = folder / "sentence_bert_config.json"
+    settings = json.loads(path.read_text()) | {"processing_kwargs": {"chat_template": {"ending": "Answer: "}}}
+    path.write_text(json.dumps(settings))
+    ours = logits_of(load_cross_encoder(str(folder)), PAIRS)
+    same(ours, predicted(folder))
+    assert np.abs(ours - predicted(chat_reranker)).max() > 0.01
+    path.write_text(json.dumps(settings | {"processing_kwargs": {"text": {"max_length": 20}}}))
+    with pytest.raises(InputError, match="expected only arguments of the chat template"):
+        load_cross_encoder(str(folder))
+
+
+def test_dark_items_are_refused_by_a_teacher_that_reads_a_template(chat_reranker, cache):
+    teacher = load_teacher([str(chat_reranker)], Compute("cpu", "fp32", 64))
+    assert special_of_teacher(teacher, (), "fox").room > 0
+    with pytest.raises(InputError, match="which the special tokens of dark items would break"):
+        special_of_teacher(teacher, {"reinforced"}, "fox")

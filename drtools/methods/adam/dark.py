@@ -14,6 +14,7 @@ from drtools.formats.dark_items import Noisy, Reinforced, documents_of
 from drtools.formats.examples import Example
 from drtools.models.bodies import positions_of
 from drtools.models.long_texts import head_of
+from drtools.models.text_template import TextTemplate
 from drtools.models.tokens import separator_of
 from drtools.randomness import generator
 from drtools.teachers.scoring import Teacher
@@ -103,8 +104,15 @@ def special_of_teacher(teacher: Teacher, kinds: Collection[str], query: str, roo
 
     The tokens are those of the first model. The room for both halves of a reinforced text is that of a student
     (`room`), or that of a student with the teacher's length of documents. It is never more than each model can read
-    with the query.
+    with the query. Raises InputError for dark items of a teacher that reads texts in a template.
     """
+    for scorer in teacher.scorers:
+        if kinds and isinstance(scorer.encoder.template, TextTemplate):
+            raise InputError(
+                "it reads a document in a template of text, which the special tokens of dark items would break",
+                where=scorer.name,
+                remedy=f"use examples without dark items, and distill-adam {param('baseline')} hard-kd",
+            )
     encoders = zip((scorer.encoder for scorer in teacher.scorers), teacher.rendering, strict=True)
     left = min(
         encoder.longest_pair - encoder.template.special - min(count_tokens(tokenizer, query), encoder.max_query_tokens)
