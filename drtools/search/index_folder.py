@@ -24,6 +24,7 @@ from drtools.models.device import all_threads
 from drtools.search import faiss_index, faiss_marks, faiss_update
 from drtools.search.faiss_trial import refuse_unusable
 from drtools.search.lucene import WRITE_BUFFER_MEGABYTES, build_index
+from drtools.search.presets import factory_of
 from drtools.search.query_vectors import refuse_another_encoder
 from drtools.search.specs import FaissSpec, LuceneSpec
 
@@ -138,8 +139,9 @@ def plan_faiss(spec: FaissSpec) -> FaissPlan:
         check_queries(spec.check_queries, opened)
     count, dimension = opened.array.shape
     threads = spec.threads or all_threads()
-    old = faiss_update.check_old(spec.update, opened, spec.factory) if spec.update else {}
-    factory = old.get("factory") or ("Flat" if spec.factory is None else spec.factory)
+    named = factory_of(spec.factory, dimension) if spec.factory else None
+    old = faiss_update.check_old(spec.update, opened, named) if spec.update else {}
+    factory = old.get("factory") or ("Flat" if named is None else named)
     if spec.update:
         change = faiss_update.changes(spec.update, opened)
         reporting.say(

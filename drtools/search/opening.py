@@ -36,7 +36,15 @@ def open_source(
     if spec.rm3:
         raise InputError(f"{param('rm3')} is only for Lucene indexes", remedy="leave it out")
     dense = open_dense(
-        spec.vectors, spec.index, encoder, compute, spec.query_vectors, joining, spec.nprobe, spec.ef_search
+        spec.vectors,
+        spec.index,
+        encoder,
+        compute,
+        spec.query_vectors,
+        joining,
+        spec.nprobe,
+        spec.ef_search,
+        spec.rescore,
     )
     return VectorsReranker(spec.rerank, dense) if spec.rerank else dense
 
@@ -44,7 +52,8 @@ def open_source(
 def _checked(spec: SourceSpec, encoder: EncoderSpec, joining: JoiningSpec) -> bool:
     """Return whether a Lucene index is searched."""
     index, vectors, rerank = spec.index, spec.vectors, spec.rerank
-    if bool(index) + bool(vectors) + bool(rerank and spec.corpus and not vectors) != 1:
+    both = bool(index and vectors and spec.rescore is not None)
+    if bool(index) + bool(vectors) + bool(rerank and spec.corpus and not vectors) - both != 1:
         raise InputError(
             f"name what to search: {param('index')} INDEX, {param('vectors')} VECTORS, or {param('rerank')} RUN with "
             f"{param('vectors')} or {param('corpus')}"
@@ -55,6 +64,12 @@ def _checked(spec: SourceSpec, encoder: EncoderSpec, joining: JoiningSpec) -> bo
             "not an index"
         )
     is_lucene = bool(index and index_kind(index) == "lucene")
+    if is_lucene and spec.rescore is not None:
+        raise InputError(
+            f"{index} is a Lucene index, which has no vectors",
+            where=param("rescore"),
+            remedy="leave it out, or re-rank the run of this search",
+        )
     if is_lucene and encoder.given:
         raise InputError(
             f"{index} is a Lucene index, which is searched without an encoder",

@@ -101,7 +101,11 @@ class IgnoringIdentical:
 
 
 class DenseSource:
-    """Search by inner products, exactly or with a FAISS index."""
+    """Search by inner products, exactly or with a FAISS index.
+
+    With an index and `rescore`, that many of its hits (at least those that are wanted; 0: all documents) get their
+    scores from the vectors themselves, `array`.
+    """
 
     def __init__(
         self,
@@ -111,11 +115,13 @@ class DenseSource:
         index: faiss.Index | None = None,
         nprobe: int | None = None,
         ef_search: int | None = None,
+        rescore: int | None = None,
     ) -> None:
         self.record, self.noted, self.queries, self.ids = queries.record, queries.noted, queries, ids
         self.documents: KnownIds = ids
         self.whose = str(queries.what)
         self.array, self.index, self.nprobe, self.ef_search = array, index, nprobe, ef_search
+        self.candidates = None if rescore is None else rescore or len(ids)
 
     def search(self, queries: Sequence[tuple[str, str]], depth: int, asked: dict[str, list[str]]) -> Iterator[Found]:
         """Encode and search a block of queries at a time."""
@@ -143,7 +149,14 @@ class DenseSource:
         if self.index is not None:
             from drtools.search import faiss_index
 
-            return faiss_index.search_index(self.index, vectors, depth, nprobe=self.nprobe, ef_search=self.ef_search)
+            effort = {"nprobe": self.nprobe, "ef_search": self.ef_search}
+            if self.candidates is None:
+                return faiss_index.search_index(self.index, vectors, depth, **effort)
+            from drtools.search.rescoring import rescored
+
+            assert self.array is not None, "candidates are scored by their vectors"
+            _, rows = faiss_index.search_index(self.index, vectors, max(depth, self.candidates), **effort)
+            return rescored(self.array, vectors, rows, depth)
         from drtools.search import exact
 
         assert self.array is not None, "without an index there are vectors"
@@ -157,7 +170,7 @@ class DenseSource:
         rows = [np.array([row for _, row in pairs if row is not None], np.int64) for pairs in asked]
         if not any(map(len, rows)):
             return [dict.fromkeys(document for document, _ in pairs) for pairs in asked]
-        if self.index is not None:
+        if self.index is not None and self.candidates is None:
             from drtools.search import faiss_index
 
             found = faiss_index.scores_of_rows(self.index, vectors, rows)
@@ -182,9 +195,13 @@ def open_dense(
     joining: JoiningSpec | None = None,
     nprobe: int | None = None,
     ef_search: int | None = None,
+    rescore: int | None = None,
 ) -> DenseSource:
-    """Open a vectors folder for exact search, or a FAISS index folder; the vectors may be joined from two encoders'."""
-    if vectors:
+    """Open a vectors folder for exact search, or a FAISS index folder; the vectors may be joined from two encoders'.
+
+    With `rescore`, both are opened: the vectors give the scores of that many hits of the index.
+    """
+    if vectors and not index:
         opened = open_document_vectors(vectors)
         return DenseSource(
             open_queries(opened.manifest, opened.path, encoder_flags, compute, query_vectors, joining),
@@ -205,7 +222,13 @@ def open_dense(
         )
     queries = open_queries(record, folder, encoder_flags, compute, query_vectors, joining)
     loaded, ids = faiss_index.load_folder(folder, record)
-    return DenseSource(queries, ids, index=loaded, nprobe=nprobe, ef_search=ef_search)
+    if not vectors:
+        return DenseSource(queries, ids, index=loaded, nprobe=nprobe, ef_search=ef_search)
+    from drtools.search.rescoring import refuse_other_vectors
+
+    opened = open_document_vectors(vectors)
+    refuse_other_vectors(opened, folder, ids, record)
+    return DenseSource(queries, ids, opened.array, loaded, nprobe, ef_search, rescore)
 
 
 def index_kind(folder: str) -> str:

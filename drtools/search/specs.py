@@ -83,11 +83,27 @@ class FaissSpec:
 
 
 @dataclass(frozen=True)
+class SuggestionSpec:
+    """Vectors to compare FAISS factories on: at most `documents` of them, with at most `queries` queries.
+
+    Without query vectors, a sample of the documents serves as queries. Without factories, a dozen are compared.
+    """
+
+    vectors: str
+    query_vectors: str | None = None
+    factory: list[str] | None = None
+    documents: int | None = None
+    queries: int = 1000
+    seed: int = 42
+    threads: int = 0
+
+
+@dataclass(frozen=True)
 class SourceSpec:
     """What to search: a Lucene or FAISS index, vectors, or the documents of the run `rerank` by vectors or texts.
 
     `corpus` has the texts of a run's documents. `k1`, `b` and `rm3` are for a Lucene index, `nprobe` and `ef_search`
-    for a FAISS index.
+    for a FAISS index. With `rescore`, that many hits of a FAISS index are scored by `vectors`.
     """
 
     index: str | None = None
@@ -101,3 +117,4 @@ class SourceSpec:
     rm3: Rm3 | None = None
     nprobe: int | None = None
     ef_search: int | None = None
+    rescore: int | None = None

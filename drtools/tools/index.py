@@ -5,9 +5,10 @@
     drtools index --vectors vectors --factory IVF1024,Flat -o lists
     drtools index --vectors vectors-today --update lists -o lists-today
 
---factory takes any FAISS factory string (Flat, HNSW32, IVF1024,Flat, OPQ64_256,IVF4096,PQ64 ...). The score is the
-inner product. The string is first tried on a few vectors, and refused if that fails. PCA rotates the vectors without
-subtracting their mean, which would change the order of the scores.
+--factory takes any FAISS factory string (Flat, HNSW32, IVF1024,Flat, OPQ64_256,IVF4096,PQ64 ...), or int8, int4, binary
+or rabitq for small vectors; suggest-index compares a dozen on your vectors. The score is the inner product. The string
+is first tried on a few vectors, and refused if that fails. PCA rotates the vectors without subtracting their mean,
+which would change the order of the scores.
 
 --update removes vectors that are gone or changed from an earlier index and adds the new ones, without training. It
 works for Flat, IVF, PQ and SQ, also after OPQ or PCA. In HNSW deleted vectors are marked, and searches leave them out;
@@ -58,9 +59,10 @@ class IndexFlags:
         bool, Option("--document-vectors", help="store term vectors, which RM3 needs", rich_help_panel=LUCENE)
     ] = False
     title_separator: TitleSeparator = " "
-    factory: Annotated[str | None, Option(help="FAISS index factory string; default: Flat", rich_help_panel=FAISS)] = (
-        None
-    )
+    factory: Annotated[
+        str | None,
+        Option(help="FAISS factory string, or int8, int4, binary or rabitq; default: Flat", rich_help_panel=FAISS),
+    ] = None
     update: Annotated[
         str | None,
         Option(help="earlier FAISS index to update: remove and add vectors instead of building anew"),

@@ -6,7 +6,9 @@ r"""Search an index or vectors: a run for many queries, or hits of one question.
     drtools search --rerank bm25.run --model star --vectors vectors --queries queries.jsonl.gz \
         -o reranked.run
 
---rerank RUN scores the documents of a run with an encoder. --multi-vector re-scores each query's top documents
+--rerank RUN scores the documents of a run with an encoder. With a FAISS index of compressed vectors, --rescore takes
+that many of its hits and orders them by exact scores, from the vectors that the index was built from (or --vectors).
+--multi-vector re-scores each query's top documents
 (--rescore) with their passages and sentences, which encode --pieces stores: s + gamma * (best passage + best sentence).
 gamma is given, or tuned on dev queries. A FAISS index or vectors folder must be searched with the encoder that made it;
 any other is refused. Vectors joined by concat-spar are searched with both encoders; --mu changes the weight of the
@@ -29,6 +31,7 @@ from drtools.cli.flags.outputs import FileOutput
 from drtools.cli.flags.search import JoiningFlags, MultiVectorFlags
 from drtools.cli.show.hits import show_hits
 from drtools.cli.show.lineage import corpus_behind
+from drtools.cli.show.lineage import source as input_of
 from drtools.errors import InputError
 from drtools.evaluation.tuning import settle_gamma
 from drtools.outputs.opening import open_file
@@ -125,11 +128,14 @@ class SearchFlags:
                 remedy="use --rm3 too, or leave them out",
             )
 
-    def source(self, title_separator: str) -> SourceSpec:
+    def source(self, title_separator: str, rescore: int | None) -> SourceSpec:
         """Return what is searched."""
+        vectors = self.vectors
+        if self.index and rescore is not None and not vectors and index_kind(self.index) == "faiss":
+            vectors = vectors_behind(self.index)
         return SourceSpec(
             self.index,
-            self.vectors,
+            vectors,
             self.rerank,
             self.corpus,
             self.query_vectors,
@@ -139,6 +145,7 @@ class SearchFlags:
             self.expansion if self.rm3 else None,
             self.nprobe,
             self.ef_search,
+            rescore if self.index else None,
         )
 
 
@@ -158,8 +165,8 @@ def main(
     from drtools.search.reranking import check_run
 
     flags.check(file.output)
-    pieces.check(flags.vectors, flags.rerank, flags.queries, flags.words)
-    opened = open_source(flags.source(title_separator), encoder_flags, compute, joining)
+    pieces.check(flags.vectors, flags.rerank, flags.queries, flags.words, flags.index)
+    opened = open_source(flags.source(title_separator, pieces.rescore), encoder_flags, compute, joining)
     source: Opened | MultiVectorSource = opened
     if pieces.multi_vector:
         assert isinstance(opened, DenseSource) and flags.vectors is not None, "pieces.check asks for vectors"
@@ -180,6 +187,18 @@ def main(
             found = counted(counts["identical"], "query", "queries")
             reporting.say(f"{found} found a document with the same id, which was left out")
         work.finish(kind="run", queries=len(texts), depth=depth, counts=dict(counts), **gamma)
+
+
+def vectors_behind(index: str) -> str:
+    """Return the folder of the vectors that an index was built from; raise InputError if they are not there."""
+    found = input_of(Path(index), ("vectors",))
+    if found is None:
+        raise InputError(
+            "the vectors that it was built from are no longer there, or have changed",
+            where=index,
+            remedy="pass them as --vectors, or leave --rescore out",
+        )
+    return found
 
 
 def show(words: str, source: HitSource | MultiVectorSource, flags: SearchFlags) -> None:

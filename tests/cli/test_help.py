@@ -156,7 +156,7 @@ def test_help_takes_little_time(environment):
 
 
 OUTPUTS = Path(__file__).parents[2] / "docs" / "outputs"
-OF_THE_MACHINE = ("doctor", "cache", "completion")  # what they print names folders and versions, or is a program
+OF_THE_MACHINE = ("doctor", "cache", "completion", "suggest-index")  # folders, versions, times, or a program
 LONGEST_OUTPUT = 4000  # characters of data that a page has room for
 GATED = {"eval": (0, 3)}  # a gate or a floor of an example may refuse a toy's runs
 

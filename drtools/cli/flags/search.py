@@ -58,9 +58,8 @@ class MultiVectorFlags(MultiVectorSpec):
         int | None,
         Option(
             min=0,
-            help="number of top documents to score by pieces, at least --depth; 0: all (for small collections); "
-            "default: 1000",
-            rich_help_panel=PIECES,
+            help="number of top documents to score again, at least --depth; 0: all (for small collections). With "
+            "--multi-vector by their pieces (default: 1000), with a FAISS index by their vectors (default: not)",
         ),
     ] = None
     gamma: Annotated[
@@ -76,11 +75,13 @@ class MultiVectorFlags(MultiVectorSpec):
         Option("--tune-on", "--tune-measure", help="measure to tune for; default: nDCG@10", rich_help_panel=PIECES),
     ] = None
 
-    def check(self, vectors: str | None, rerank: str | None, queries: str | None, words: str | None) -> None:
+    def check(
+        self, vectors: str | None, rerank: str | None, queries: str | None, words: str | None, index: str | None
+    ) -> None:
         """Raise InputError for flags that do not go together, or for an unknown measure."""
         given = given_flags(
             {
-                "rescore": self.rescore,
+                "rescore": None if index else self.rescore,
                 "gamma": self.gamma,
                 "tune": self.tune,
                 "tune_queries": self.tune_queries,
@@ -93,8 +94,8 @@ class MultiVectorFlags(MultiVectorSpec):
                 where=" and ".join(given),
                 remedy="pass it too, or leave this out",
             )
-        if self.multi_vector and (not vectors or rerank):
-            raise InputError("--multi-vector needs --vectors, and cannot be used with --rerank")
+        if self.multi_vector and (not vectors or rerank or index):
+            raise InputError("--multi-vector needs --vectors, and cannot be used with --rerank or --index")
         if words is not None and (self.tune or self.tune_queries):
             raise InputError(
                 "--tune needs --queries; it cannot be used with a single question",

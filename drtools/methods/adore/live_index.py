@@ -19,6 +19,7 @@ from drtools.outputs import manifest
 from drtools.search import exact, faiss_index
 from drtools.search.index_manifest import read_index
 from drtools.search.query_vectors import refuse_another_encoder
+from drtools.search.rescoring import refuse_other_vectors
 
 if TYPE_CHECKING:
     import faiss
@@ -71,13 +72,8 @@ class LiveIndex:
                 )
             self.record = read_index(index)
             self.index, ids = faiss_index.load_folder(self.path, self.record)
-            if vectors and (
-                ids.bytes[:] != self.ids.bytes[:]
-                or opened.manifest["document_fingerprint"] != self.record["document_fingerprint"]
-            ):
-                raise InputError(
-                    f"not an index of {vectors}", where=index, remedy="build it from them, or leave one of the two out"
-                )
+            if vectors:
+                refuse_other_vectors(opened, Path(index), ids, self.record)
             self.ids = ids
 
         self.searched: np.ndarray | torch.Tensor | None = None
