@@ -17,6 +17,7 @@ from drtools import reporting
 from drtools.errors import InputError, param
 from drtools.formats.npy import create_npy, read_archive
 from drtools.formats.text_sources import DocumentTexts
+from drtools.methods.guard import GuardSpec, guarded, open_guard
 from drtools.outputs.state_file import START_AFRESH
 from drtools.search.mining import MiningRules, choose_negatives, parse_ranks
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from drtools.evaluation.specs import DevSpec
+    from drtools.methods.guard import Guard
     from drtools.models.compute import Compute
     from drtools.models.encoder import Encoder
     from drtools.models.pair import EncoderPair
@@ -112,6 +114,7 @@ def train(
     training: TrainingSpec,
     dev: DevSpec,
     compute: ComputeSpec,
+    guarding: GuardSpec = GuardSpec(),
     card: Card,
 ) -> None:
     """Train an encoder on examples, with refreshed negatives if they are set, and write its folder."""
@@ -122,10 +125,12 @@ def train(
     task = EncoderTraining(work, start, student, training, compute, shape)
     task.write_card = card
     sources = read_sources(examples, avoiding=settings.avoids_duplicates)
+    guard = open_guard(guarding, task)
     batches = task.pair_batches(
         sources,
         negatives=0 if settings.negatives == "in-batch" else settings.hard_negatives,
         random_negatives=settings.negatives == "random",
+        guide=guard.guide if guard else None,
     )
     refresh = None
     if settings.refresh_every_steps:
@@ -140,18 +145,20 @@ def train(
         )
     task.fit(
         batches,
-        star_loss(task.scale, settings.negatives, settings.alpha),
+        star_loss(task.scale, settings.negatives, settings.alpha, guard),
         batches.epoch_queries,
         measure_on(task, dev, sources, examples.queries[0]),
         default_epochs=EPOCHS,
         paper_warmup=WARMUP_STEPS,
         refresh=refresh,
-        separate=separation_of if settings.negatives == "own" else None,
+        separate=separation_of if settings.negatives == "own" and guard is None else None,
+        after_step=guard and guard.after_step,
     )
-    task.finish(queries=sum(len(source.examples) for source in sources))
+    masked = guard.facts() if guard else {}
+    task.finish(queries=sum(len(source.examples) for source in sources), **masked)
 
 
-def star_loss(scale: float, negatives: str = "static", alpha: float | None = None) -> Loss:
+def star_loss(scale: float, negatives: str = "static", alpha: float | None = None, guard: Guard | None = None) -> Loss:
     """Return STAR's loss of a batch, or a baseline's.
 
     It is the RankNet loss of each query's positive against the negatives that `negatives` selects.
@@ -160,9 +167,11 @@ def star_loss(scale: float, negatives: str = "static", alpha: float | None = Non
 
     from drtools.losses import ranknet, scores, star_weighted
 
+    keep_of = guarded(guard)
+
     def loss(query_vectors: Tensor, document_vectors: Tensor, batch: PairBatch) -> tuple[Tensor, Metrics]:
         table = scores(query_vectors, document_vectors, scale)
-        keep = ~torch.from_numpy(batch.relevant).to(table.device)
+        keep, metrics = keep_of(table, batch)
         owner = torch.from_numpy(batch.owner).to(table.device)
         rows = torch.arange(len(table), device=table.device)
         drawn = torch.arange(len(owner), device=table.device) >= len(
@@ -170,9 +179,9 @@ def star_loss(scale: float, negatives: str = "static", alpha: float | None = Non
         )  # the first B documents are the queries' positives
         own = keep & drawn & (owner == rows[:, None])
         if alpha is not None:
-            return star_weighted(table.diagonal(), table, own, keep & (owner != rows[:, None]), alpha), {}
+            return star_weighted(table.diagonal(), table, own, keep & (owner != rows[:, None]), alpha), metrics
         kept = {"static": keep, "own": own, "in-batch": keep & ~drawn, "random": keep & drawn}[negatives]
-        return ranknet(table.diagonal(), table, kept), {}
+        return ranknet(table.diagonal(), table, kept), metrics
 
     return loss
 

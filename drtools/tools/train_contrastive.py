@@ -7,9 +7,10 @@ r"""Train an encoder by contrast over in-batch and hard negatives (DPR).
         --corpus corpus.jsonl.gz --queries queries.jsonl.gz --examples examples.jsonl -o long
 
 The loss is the cross-entropy of each query's positive among all positives and hard negatives of the batch. Other
-documents that are relevant to the query are masked. With --loss margin-mse the encoder learns the score margins of a
-teacher between a positive and its own negatives instead (DDR's distilled baselines). Examples come from mine-negatives,
-scores from teacher-score.
+documents that are relevant to the query are masked, and with --guide those that another encoder scores above the
+positive. With --loss margin-mse the encoder learns the score margins of a teacher between a positive and its own
+negatives instead (DDR's distilled baselines), with --loss kl the teacher's softmax over these documents. Examples come
+from mine-negatives, scores from teacher-score.
 
 The result is a folder that all tools here, Hugging Face and sentence-transformers can load. A stopped training
 continues where it was. `torchrun -m drtools train-contrastive` trains on several devices.
@@ -21,7 +22,7 @@ encoder and mu are trained together (SPAR's joint training). Join both encoders'
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated
 
 from typer import Option
 
@@ -29,9 +30,20 @@ from drtools.cli.flags.compute import ComputeFlags
 from drtools.cli.flags.dev import DevFlags
 from drtools.cli.flags.encoder import EncoderFlags
 from drtools.cli.flags.outputs import FolderOutput
-from drtools.cli.flags.training import BesideFlags, ExampleFlags, ShapeFlags, StudentFlags, TrainingFlags, epochs_option
+from drtools.cli.flags.training import (
+    AcceptScores,
+    BesideFlags,
+    ExampleFlags,
+    GuardFlags,
+    ShapeFlags,
+    StudentFlags,
+    TeacherTemperature,
+    TrainingFlags,
+    epochs_option,
+    loss_option,
+)
 from drtools.cli.model_card import write_card
-from drtools.methods.contrastive import EPOCHS, ContrastiveSettings, train
+from drtools.methods.contrastive import EPOCHS, ContrastiveSettings, LossName, train
 from drtools.outputs.opening import open_folder
 
 
@@ -39,17 +51,13 @@ from drtools.outputs.opening import open_folder
 class LossFlags(ContrastiveSettings):
     """The negatives of each query, and the loss."""
 
-    loss: Annotated[
-        Literal["contrast", "margin-mse"] | None,
-        Option(help="softmax over the batch, or the margins of a teacher; default: contrast"),
-    ] = None
+    loss: Annotated[LossName | None, loss_option("; default: contrast")] = None
     hard_negatives: Annotated[int, Option(min=0, help="hard negatives drawn for each query at each visit")] = 1
-    accept_scores: Annotated[
-        bool, Option("--accept-scores", help="margin-mse: accept scores from any source, for instance a retriever")
-    ] = False
+    accept_scores: AcceptScores = False
+    teacher_temperature: TeacherTemperature = None
 
 
-MARGIN_EPOCHS = f"{EPOCHS['margin-mse']} with --loss margin-mse"
+MARGIN_EPOCHS = f"{EPOCHS['margin-mse']} with --loss kl and margin-mse"
 
 
 @dataclass(frozen=True)
@@ -69,6 +77,7 @@ def main(
     dev: DevFlags,
     compute: ComputeFlags,
     settings: LossFlags = LossFlags(),
+    guarding: GuardFlags = GuardFlags(),
     beside_flags: BesideFlags = BesideFlags(),
 ) -> None:
     """Train an encoder into the output folder."""
@@ -84,5 +93,6 @@ def main(
             dev=dev,
             compute=compute,
             beside=beside_flags,
+            guarding=guarding,
             card=write_card,
         )

@@ -8,7 +8,7 @@ A REM is a LoRA and a parallel adapter on a frozen body. It is trained once, on 
 with bodies that mlm-adapt adapted to other domains (DAMs, domain-adapted modules), which needs no labels there: pass
 `--body DAM --rem REM` wherever a tool takes an encoder.
 
---loss contrast is the softmax over in-batch and hard negatives; margin-mse learns the score margins of a teacher. A REM
+--loss contrast is the softmax over in-batch and hard negatives; kl and margin-mse learn a teacher's scores. A REM
 is a small folder that names its body; a body of another family, depth or tokenizer is refused. A stopped training
 continues where it was. `torchrun -m drtools train-rem` trains on several devices.
 """
@@ -16,7 +16,7 @@ continues where it was. `torchrun -m drtools train-rem` trains on several device
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated
 
 from typer import Option
 
@@ -24,8 +24,20 @@ from drtools.cli.flags.compute import ComputeFlags
 from drtools.cli.flags.dev import DevFlags
 from drtools.cli.flags.encoder import EncoderFlags
 from drtools.cli.flags.outputs import FolderOutput
-from drtools.cli.flags.training import Dropout, ExampleFlags, Matryoshka, Scale, TrainingFlags, epochs_option
+from drtools.cli.flags.training import (
+    AcceptScores,
+    Dropout,
+    ExampleFlags,
+    GuardFlags,
+    Matryoshka,
+    Scale,
+    TeacherTemperature,
+    TrainingFlags,
+    epochs_option,
+    loss_option,
+)
 from drtools.cli.model_card import write_card
+from drtools.methods.contrastive import LossName
 from drtools.methods.ddr.settings import REM_EPOCHS, RemTrainingSettings
 from drtools.outputs.opening import open_folder
 
@@ -54,16 +66,13 @@ class RemFlags(RemTrainingSettings):
     dropout: Dropout = None
     scale: Scale = None
     matryoshka: Matryoshka = None
-    loss: Annotated[
-        Literal["contrast", "margin-mse"], Option(help="softmax over the batch, or the margins of a teacher")
-    ] = "contrast"
+    loss: Annotated[LossName, loss_option()] = "contrast"
     hard_negatives: Annotated[int, Option(min=0, help="hard negatives drawn for each query at each visit")] = 3
-    accept_scores: Annotated[
-        bool, Option("--accept-scores", help="margin-mse: accept scores from any source, for instance a retriever")
-    ] = False
+    accept_scores: AcceptScores = False
+    teacher_temperature: TeacherTemperature = None
 
 
-MARGIN_EPOCHS = f"{REM_EPOCHS['margin-mse']} with --loss margin-mse"
+MARGIN_EPOCHS = f"{REM_EPOCHS['margin-mse']} with --loss kl and margin-mse"
 
 
 @dataclass(frozen=True)
@@ -81,6 +90,7 @@ def main(
     compute: ComputeFlags,
     training: RemTraining = RemTraining(batch_queries=128, learning_rate=2e-5, schedule="constant", weight_decay=0.0),
     settings: RemFlags = RemFlags(),
+    guarding: GuardFlags = GuardFlags(),
 ) -> None:
     """Train a REM into the output folder."""
     with open_folder(folder, training.dry_run) as work:
@@ -94,5 +104,6 @@ def main(
             training=training,
             dev=dev,
             compute=compute,
+            guarding=guarding,
             card=write_card,
         )

@@ -25,7 +25,7 @@ from drtools.cli.flags.compute import ComputeFlags
 from drtools.cli.flags.dev import DevFlags
 from drtools.cli.flags.encoder import EncoderFlags
 from drtools.cli.flags.outputs import FolderOutput
-from drtools.cli.flags.training import ExampleFlags, ShapeFlags, StudentFlags, TrainingFlags, epochs_option
+from drtools.cli.flags.training import ExampleFlags, GuardFlags, ShapeFlags, StudentFlags, TrainingFlags, epochs_option
 from drtools.cli.model_card import write_card
 from drtools.methods.star import EPOCHS, StarSettings, train
 from drtools.outputs.opening import open_folder
@@ -100,6 +100,7 @@ def main(
     dev: DevFlags,
     compute: ComputeFlags,
     settings: StarFlags = StarFlags(),
+    guarding: GuardFlags = GuardFlags(),
 ) -> None:
     """Train an encoder into the output folder."""
     if settings.avoids_duplicates:
@@ -115,5 +116,6 @@ def main(
             training=training,
             dev=dev,
             compute=compute,
+            guarding=guarding,
             card=write_card,
         )

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from drtools.models.tokens import VectorsBeside
     from drtools.outputs.work import Work
     from drtools.training.gradients import Batch, Loss
+    from drtools.training.pairs import Guide
 
 REM_FOLDER = "rem"  # a trained REM by itself, for use with other bodies
 
@@ -102,6 +103,7 @@ class EncoderTraining(TrainingTask):
         negatives: int,
         random_negatives: bool = False,
         beside: VectorsBeside | None = None,
+        guide: Guide | None = None,
     ) -> PairBatches:
         """Return batches of examples with `negatives` for each query. Other arguments are those of PairBatches."""
         wanted = 0 if random_negatives else negatives
@@ -122,6 +124,7 @@ class EncoderTraining(TrainingTask):
             shares=self.world.shares,
             rank=self.world.rank,
             beside=beside,
+            guide=guide,
         )
 
     def fit(self, batches: Callable[[int], Batch], loss_of: Loss, *rest: Any, **more: Any) -> None:

@@ -18,7 +18,10 @@ from drtools.training.sampling import DrawnExample, EpochSampler, ExampleSource,
 
 if TYPE_CHECKING:
     from drtools.models.encoder import Encoder
+    from drtools.models.lexical import LexicalEncoder
     from drtools.models.pair import EncoderPair
+
+    Guide = Encoder | EncoderPair[Encoder] | LexicalEncoder | EncoderPair[LexicalEncoder]
 
 
 class PairBatch(NamedTuple):
@@ -27,7 +30,7 @@ class PairBatch(NamedTuple):
     `tokens` and `counts` are those of the loop: this process's share, and the number of texts of each process.
     `relevant` bool [B, C] is true if document c is a positive of query b. `owner` [C] is the query for which a document
     was drawn. `scores` float32 [C] are the teacher's scores of a document for its owner, nan if there is none, or None
-    if scores were not read.
+    if scores were not read. `guide` has this process's share of the texts of each side in the tokens of a guide.
     """
 
     tokens: dict[str, Tokenized]
@@ -35,6 +38,7 @@ class PairBatch(NamedTuple):
     relevant: np.ndarray
     owner: np.ndarray
     scores: np.ndarray | None = None
+    guide: dict[str, Tokenized] | None = None
 
 
 class Drawing(NamedTuple):
@@ -53,7 +57,8 @@ class PairDraws:
     """The endless sequence of draws from examples, and the tokens of their texts.
 
     `shares(count)` returns the share of each process of `count` texts, and `rank` is the rank of this process.
-    `beside(side, ids)` returns additional vectors of texts, float32 [N, D], if the model takes them.
+    `beside(side, ids)` returns additional vectors of texts, float32 [N, D], if the model takes them. A `guide` is an
+    encoder that is not trained, for which texts are tokenized too.
     """
 
     def __init__(
@@ -68,7 +73,9 @@ class PairDraws:
         shares: Shares = single_share,
         rank: int = 0,
         beside: VectorsBeside | None = None,
+        guide: Guide | None = None,
     ) -> None:
+        self.guide = guide
         self.visits, self.model = EpochSampler(sources, batch_queries, seed), model
         self.negatives, self.random_negatives = negatives, random_negatives
         self.shares, self.rank, self.beside = shares, rank, beside
@@ -93,6 +100,7 @@ class PairDraws:
             )
             if scored
             else None,
+            self._of_guide(visits[shares["query"][self.rank]], documents[shares["document"][self.rank]]),
         )
 
     def draw(self, step: int) -> Drawing:
@@ -107,6 +115,17 @@ class PairDraws:
             [np.arange(len(visits)), np.repeat(np.arange(len(visits)), [len(each.negatives) for each in drawn])]
         )
         return Drawing(visits, drawn, documents, owner)
+
+    def _of_guide(
+        self, visits: Sequence[Visit], documents: Sequence[tuple[ExampleSource, int]]
+    ) -> dict[str, Tokenized] | None:
+        if self.guide is None:
+            return None
+        texts = {
+            "query": [visit.query for visit in visits],
+            "document": [source.text(row) for source, row in documents],
+        }
+        return {side: self.guide.of(side).tokenize(each, side) for side, each in texts.items()}
 
     def _queries(self, visits: Sequence[Visit]) -> Tokenized:
         tokens = self.model.of("query").tokenize([visit.query for visit in visits], "query")

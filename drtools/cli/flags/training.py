@@ -7,11 +7,12 @@ from typer import Option
 from typer.models import OptionInfo
 
 from drtools.cli.flags.common import DryRun, Role
+from drtools.methods.guard import GuardSpec
 from drtools.methods.ranker.settings import RankerSpec
 from drtools.methods.spar.settings import BesideSpec
 from drtools.training.specs import ExamplesSpec, ShapeSpec, StudentSpec, TrainingSpec
 
-PANEL, BESIDE = "Training", "Beside another encoder"
+PANEL, BESIDE, GUARDS = "Training", "Beside another encoder", "False negatives"
 
 
 def epochs_option(default: float, others: str = "") -> OptionInfo:
@@ -171,6 +172,50 @@ Head = Annotated[
         rich_help_panel="Encoder",
     ),
 ]
+
+
+def loss_option(default: str = "") -> OptionInfo:
+    """Return the flag of the loss of trainings on examples, with a default that the signature does not show."""
+    found: OptionInfo = Option(
+        help="contrast: softmax over the batch; kl: a teacher's softmax over the query's own documents; margin-mse: "
+        f"its score margins{default}"
+    )
+    return found
+
+
+AcceptScores = Annotated[
+    bool,
+    Option("--accept-scores", help="kl and margin-mse: accept scores from any source, for instance a retriever"),
+]
+TeacherTemperature = Annotated[
+    float | None, Option(help="kl: divide the teacher's scores by this before the softmax; default: 1")
+]
+
+
+@dataclass(frozen=True)
+class GuardFlags(GuardSpec):
+    """Guards against false negatives in the batch."""
+
+    guide: Annotated[
+        str | None,
+        Option(
+            help="encoder that guards: documents that it scores above the positive are no negatives (GISTEmbed)",
+            rich_help_panel=GUARDS,
+        ),
+        Role.MODEL,
+    ] = None
+    self_guide: Annotated[
+        bool,
+        Option("--self-guide", help="the same by the scores of the encoder that is trained", rich_help_panel=GUARDS),
+    ] = False
+    guide_margin: Annotated[
+        float | None,
+        Option(
+            help="how far above the positive's a score must be, in scores that are not scaled; may be negative; "
+            "default of --guide: 0",
+            rich_help_panel=GUARDS,
+        ),
+    ] = None
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 from drtools import reporting
 from drtools.errors import InputError, param
-from drtools.methods.contrastive import LOSSES, read_sources_for
+from drtools.methods.contrastive import OF_TEACHER, loss_named, read_sources_for, refuse_guard
 from drtools.methods.ddr.settings import REM_EPOCHS, RemTrainingSettings
 from drtools.methods.dev import measure_on
+from drtools.methods.guard import GuardSpec, open_guard
 from drtools.models.encoder import Encoder
 from drtools.models.rem import add_rem, rem_parameters, train_parts
 from drtools.models.rem_files import save_rem
@@ -34,25 +35,30 @@ def train(
     training: TrainingSpec,
     dev: DevSpec,
     compute: ComputeSpec,
+    guarding: GuardSpec = GuardSpec(),
     card: Card = no_card,
 ) -> None:
     """Train a REM on examples, and write its folder."""
+    refuse_guard(settings.loss, guarding)
     task = RemTraining(work, start, settings.rem, settings.student, training, compute)
     task.write_card = card
     own, body = task.parameters()
     reporting.say(f"a REM of {own:,} parameters on a body of {body:,}")
     sources = read_sources_for(settings.loss, examples, settings.accept_scores)
-    batches = task.pair_batches(sources, negatives=settings.hard_negatives)
+    guard = open_guard(guarding, task)
+    batches = task.pair_batches(sources, negatives=settings.hard_negatives, guide=guard.guide if guard else None)
     task.fit(
         batches,
-        LOSSES[settings.loss](task.scale),
+        loss_named(settings.loss, task.scale, guard, settings.teacher_temperature),
         batches.epoch_queries,
         measure_on(task, dev, sources, examples.queries[0]),
         default_epochs=REM_EPOCHS[settings.loss],
         paper_warmup=0,
-        separate=separation_of if settings.loss == "margin-mse" else None,
+        separate=separation_of if settings.loss in OF_TEACHER else None,
+        after_step=guard and guard.after_step,
     )
-    task.finish(queries=sum(len(source.examples) for source in sources))
+    masked = guard.facts() if guard else {}
+    task.finish(queries=sum(len(source.examples) for source in sources), **masked)
 
 
 class RemTraining(EncoderTraining):

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from drtools.errors import InputError, param
-from drtools.methods.contrastive import check_negatives
+from drtools.methods.contrastive import LossName, check_loss
 from drtools.models.settings import RemSettings
 from drtools.training.specs import StudentSpec
 
-REM_EPOCHS = {"contrast": 5, "margin-mse": 20}  # Zhan et al., DDR, on MS MARCO
+REM_EPOCHS = {"contrast": 5, "kl": 20, "margin-mse": 20}  # Zhan et al., DDR, on MS MARCO; kl: as margin-mse [ours]
 
 MASKING_WARMUP_STEPS = 1000  # Zhan et al., DDR
 WINDOW_STRIDE = 64  # tokens; Zhou et al., FGD
@@ -57,17 +57,18 @@ class RemTrainingSettings:
     dropout: float | None = None
     scale: float | None = None
     matryoshka: str | None = None
-    loss: Literal["contrast", "margin-mse"] = "contrast"
+    loss: LossName = "contrast"
     hard_negatives: int = 3
     accept_scores: bool = False
+    teacher_temperature: float | None = None
 
     def __post_init__(self) -> None:
-        """Raise InputError for an empty REM, and for Margin-MSE without negatives."""
+        """Raise InputError for an empty REM, and as `check_loss` does."""
         if not self.lora_rank and not self.adapter_size:
             raise InputError(
                 "nothing would be left to train", where=f"{param('lora_rank')} 0 with {param('adapter_size')} 0"
             )
-        check_negatives(self.loss, self.hard_negatives)
+        check_loss(self.loss, self.hard_negatives, self.teacher_temperature)
 
     @property
     def rem(self) -> RemSettings:

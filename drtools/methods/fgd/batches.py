@@ -230,7 +230,7 @@ class FineGrainedBatches(PairDraws):
                 level.there[at, : len(part)] = True
                 level.scores[at, : len(part)] = part
         return PieceBatch(
-            *batch,
+            *batch[:5],  # what PieceBatch begins with
             passages,
             sentences,
             np.stack([self.layout.parents(each[0]) for each in found]),

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import Tensor
 
-from drtools.losses import contrastive, fine_grained, highest, kl_of_lists, scores
+from drtools.losses import contrastive, fine_grained, highest, scores
+from drtools.methods.contrastive import kl_of_documents
 from drtools.methods.fgd.batches import Level, PieceBatch
 
 if TYPE_CHECKING:
@@ -50,17 +51,13 @@ class FgdLoss:
         mine = owner == torch.arange(len(table), device=table.device).unsqueeze(1)
         parts = {"contrastive": contrastive(table.diagonal(), table, ~relevant)}
         if "document" in self.levels:
-            parts["document KL"] = self._of_documents(table, mine, batch)
+            assert batch.scores is not None, "examples are read with their scores"
+            parts["document KL"] = kl_of_documents(table, batch.scores, batch.owner, reverse=self.reverse)
         if "passage" in self.levels or "sentence" in self.levels:
             assert isinstance(batch, PieceBatch), "levels of pieces need batches of them"
             parts |= self._of_pieces(queries, vectors[:, 1:], mine, batch)
         loss = sum((part for name, part in parts.items() if name != "contrastive"), self.weight * parts["contrastive"])
         return loss, {name: float(part.detach()) for name, part in parts.items()}
-
-    def _of_documents(self, table: Tensor, mine: Tensor, batch: PieceBatch | PairBatch) -> Tensor:
-        teacher = torch.from_numpy(batch.scores).to(table.device).expand_as(table)
-        listed = mine & ~teacher.isnan()
-        return kl_of_lists(teacher.nan_to_num(), table, listed, self.reverse).mean()
 
     def _of_pieces(self, queries: Tensor, vectors: Tensor, mine: Tensor, batch: PieceBatch) -> dict[str, Tensor]:
         """Return the divergence of each level, with negatives selected from the top down.
