@@ -84,7 +84,7 @@ class FaissSpec:
 
 @dataclass(frozen=True)
 class SuggestionSpec:
-    """Vectors to compare FAISS factories on: at most `documents` of them, with at most `queries` queries.
+    """Vectors to compare FAISS factories on: at most `sample` of them, with at most `queries` queries.
 
     Without query vectors, a sample of the documents serves as queries. Without factories, a dozen are compared.
     """
@@ -92,7 +92,7 @@ class SuggestionSpec:
     vectors: str
     query_vectors: str | None = None
     factory: list[str] | None = None
-    documents: int | None = None
+    sample: int | None = None
     queries: int = 1000
     seed: int = 42
     threads: int = 0

@@ -74,8 +74,8 @@ def suggest(work: Work, spec: SuggestionSpec) -> dict[str, Any]:
     """Measure factories on vectors, continuing stopped work. Returns what they were measured on, and the results."""
     opened = open_document_vectors(spec.vectors)
     array, queries = opened.array, _queries(spec)
-    if spec.documents and spec.documents < len(array):
-        rows = faiss_index.sample_rows(len(array), spec.documents, spec.seed)
+    if spec.sample and spec.sample < len(array):
+        rows = faiss_index.sample_rows(len(array), spec.sample, spec.seed)
         array = np.asarray(array[rows])
     count, dimension = array.shape
     chosen = [factory_of(name, dimension) for name in spec.factory or factories(count, dimension)]
@@ -188,12 +188,12 @@ def say_plan(spec: SuggestionSpec) -> None:
     """Print how long the builds take, roughly."""
     opened = open_document_vectors(spec.vectors)
     count, dimension = opened.array.shape
-    count = min(count, spec.documents or count)
+    count = min(count, spec.sample or count)
     chosen = [factory_of(name, dimension) for name in spec.factory or factories(count, dimension)]
     seconds = sum(
         faiss_index.estimate(factory, count, dimension, spec.threads or all_threads())[1] for factory in chosen
     )
     reporting.say(
         f"{counted(len(chosen), 'factory', 'factories')} over {counted(count, 'vector')} of {dimension} dimensions: "
-        f"roughly {seconds_as_words(seconds)} to build ({param('documents')} limits the vectors)"
+        f"roughly {seconds_as_words(seconds)} to build ({param('sample')} limits the vectors)"
     )

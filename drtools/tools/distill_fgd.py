@@ -81,6 +81,7 @@ def main(
 ) -> None:
     """Train an encoder into the output folder."""
     settings.check_pieces(pieces)
+    example_flags.note_changes(folder.request)
     with open_folder(folder, training.dry_run) as work:
         from drtools.methods.fgd.training import train
 

@@ -1,7 +1,7 @@
 """Compare a dozen FAISS factories on your vectors: size, speed and recall.
 
     drtools suggest-index --vectors vectors --query-vectors query-vectors
-    drtools suggest-index --vectors vectors --documents 100000 --json -o factories.json
+    drtools suggest-index --vectors vectors --sample 100000 --json -o factories.json
 
 Each factory is built and searched. The table has the bytes of its file for each document, the milliseconds of a query
 on one thread, and the recall of the exact top 10 and 100. The last recall is that of the top 10 after the top 100 got
@@ -39,9 +39,7 @@ def main(
         list[str] | None,
         Option(help="FAISS factory string, or int8, int4, binary or rabitq; repeat it; default: a dozen"),
     ] = None,
-    documents: Annotated[
-        int | None, Option(min=1, help="number of documents to try on, at random; default: all")
-    ] = None,
+    sample: Annotated[int | None, Option(min=1, help="number of documents to try on, at random; default: all")] = None,
     queries: Annotated[int, Option(min=1, help="number of queries, at most")] = 1000,
     json: Annotated[bool, Option("--json", help="write the results as one JSON object")] = False,
     seed: Seed = 42,
@@ -49,7 +47,7 @@ def main(
     dry_run: DryRun = False,
 ) -> None:
     """Measure each factory, and write the table."""
-    spec = SuggestionSpec(vectors, query_vectors, factory, documents, queries, seed, threads)
+    spec = SuggestionSpec(vectors, query_vectors, factory, sample, queries, seed, threads)
     from drtools.search.suggesting import say_plan, suggest
 
     if dry_run:

@@ -81,6 +81,7 @@ def main(
     beside_flags: BesideFlags = BesideFlags(),
 ) -> None:
     """Train an encoder into the output folder."""
+    example_flags.note_changes(folder.request)
     with open_folder(folder, training.dry_run) as work:
         train(
             work,

@@ -86,6 +86,7 @@ def main(
     compute: ComputeFlags = ComputeFlags(),
 ) -> None:
     """Train an encoder into the output folder."""
+    example_flags.note_changes(folder.request)
     with open_folder(folder, training.dry_run) as work:
         from drtools.methods.spar.twin import train
 

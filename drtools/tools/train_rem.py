@@ -93,6 +93,7 @@ def main(
     guarding: GuardFlags = GuardFlags(),
 ) -> None:
     """Train a REM into the output folder."""
+    example_flags.note_changes(folder.request)
     with open_folder(folder, training.dry_run) as work:
         from drtools.methods.ddr.rem import train
 

@@ -105,6 +105,7 @@ def main(
     """Train an encoder into the output folder."""
     if settings.avoids_duplicates:
         add_change(folder.request, NO_DUPLICATES)
+    example_flags.note_changes(folder.request)
     with open_folder(folder, training.dry_run) as work:
         train(
             work,

@@ -207,8 +207,19 @@ def read_sources(flags: ExamplesSpec, scores: Scores = Scores.UNREAD, avoiding: 
         flags.examples, corpora, queries, separators, weights, strict=True
     ):
         sources.append(
-            ExampleSource(usable_examples(path, query_path, stores[corpus], scores), stores[corpus], separator, weight)
+            ExampleSource(
+                usable_examples(path, query_path, stores[corpus], scores),
+                stores[corpus],
+                separator,
+                weight,
+                flags.batches == "one-source",
+                flags.keeps_apart,
+            )
         )
+    if flags.visits == "equal":
+        most = max(len(source.examples) for source in sources)
+        for source in sources:
+            source.weight = most / len(source.examples)
     for path, source in zip(flags.examples, sources, strict=True):
         if not round(source.weight * len(source.examples)):
             raise InputError(

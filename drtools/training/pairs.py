@@ -28,7 +28,8 @@ class PairBatch(NamedTuple):
     """B queries and C documents: first the positive of each query [B], then all negatives.
 
     `tokens` and `counts` are those of the loop: this process's share, and the number of texts of each process.
-    `relevant` bool [B, C] is true if document c is a positive of query b. `owner` [C] is the query for which a document
+    `relevant` bool [B, C] is true if document c is a positive of query b, or of another corpus that is kept apart
+    (`foreign` bool [B, C], None if there is none). `owner` [C] is the query for which a document
     was drawn. `scores` float32 [C] are the teacher's scores of a document for its owner, nan if there is none, or None
     if scores were not read. `guide` has this process's share of the texts of each side in the tokens of a guide.
     """
@@ -39,6 +40,7 @@ class PairBatch(NamedTuple):
     owner: np.ndarray
     scores: np.ndarray | None = None
     guide: dict[str, Tokenized] | None = None
+    foreign: np.ndarray | None = None
 
 
 class Drawing(NamedTuple):
@@ -86,6 +88,8 @@ class PairDraws:
         """Draw the batch of a step, then look up and tokenize this process's share of its texts."""
         visits, drawn, documents, owner = self.draw(step)
         shares = {"query": self.shares(len(visits)), "document": self.shares(len(documents))}
+        foreign = foreign_among(visits, documents)
+        relevant = relevant_among(visits, documents, self.same_queries)
         scored = all(visit.source.examples.positive_scores is not None for visit in visits)
         return PairBatch(
             {
@@ -93,7 +97,7 @@ class PairDraws:
                 "document": self.document_tokens(documents[shares["document"][self.rank]]),
             },
             {side: [part.stop - part.start for part in parts] for side, parts in shares.items()},
-            relevant_among(visits, documents, self.same_queries),
+            relevant if foreign is None else relevant | foreign,
             owner,
             np.concatenate([[each.positive_score for each in drawn], *(each.negative_scores for each in drawn)]).astype(
                 np.float32
@@ -101,6 +105,7 @@ class PairDraws:
             if scored
             else None,
             self._of_guide(visits[shares["query"][self.rank]], documents[shares["document"][self.rank]]),
+            foreign,
         )
 
     def draw(self, step: int) -> Drawing:
@@ -171,6 +176,18 @@ def same_queries(sources: Sequence[ExampleSource]) -> dict[tuple[int, str, str],
             for at, key in enumerate(zip(source.examples.query_ids, source.examples.queries, strict=True)):
                 found.setdefault((id(source.store), *key), []).append(source.examples.positives[at])
     return {key: lists for key, lists in found.items() if len(lists) > 1}
+
+
+def foreign_among(
+    visits: Sequence[Visit], documents: Sequence[tuple[ExampleSource, int]]
+) -> np.ndarray | None:  # -> bool [B, C]
+    """Return which documents are of another corpus than a query that keeps apart from these; None if there is none."""
+    if not any(visit.source.apart for visit in visits):
+        return None
+    queries = np.array([id(visit.source.store) if visit.source.apart else 0 for visit in visits])
+    corpora = np.array([id(source.store) for source, _ in documents])
+    foreign: np.ndarray = (queries[:, None] != corpora) & (queries[:, None] != 0)
+    return foreign if foreign.any() else None
 
 
 def relevant_among(

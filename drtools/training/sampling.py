@@ -22,12 +22,18 @@ if TYPE_CHECKING:
 
 @dataclass
 class ExampleSource:
-    """Examples with their corpus. `weight` is how often an epoch visits each query."""
+    """Examples with their corpus. `weight` is how often an epoch visits each query.
+
+    If a source is `alone`, its queries are in batches of their own. If it is `apart`, documents of other corpora are no
+    negatives of its queries.
+    """
 
     examples: TrainingExamples
     store: CorpusStore
     title_separator: str = " "
     weight: float = 1.0
+    alone: bool = False
+    apart: bool = False
 
     def text(self, row: int) -> str:
         """Return the text of a document, with the title as this source joins it."""
@@ -67,12 +73,20 @@ class DrawnExample(NamedTuple):
 
 
 class EpochSampler:
-    """The endless sequence of visits, in random order in each epoch. A batch may span two epochs."""
+    """The endless sequence of visits, in random order in each epoch. A batch may span two epochs.
+
+    If sources are `alone`, each has its own sequence, which is cut into batches. The batches that are full by the end
+    of an epoch of all sources are in random order.
+    """
 
     def __init__(self, sources: Sequence[ExampleSource], batch_queries: int, seed: int) -> None:
         self.sources, self.batch_queries, self.seed = sources, batch_queries, seed
         self.epoch_queries = sum(len(copies) for copies in self._copies(0))
         self._order = lru_cache(maxsize=2)(self._order_of)
+        self.alone = any(source.alone for source in sources)
+        self.counts = [len(copies) for copies in self._copies(0)]
+        self._own_order = lru_cache(maxsize=2 * len(sources))(self._own_order_of)
+        self._batches = lru_cache(maxsize=2)(self._batches_of)
 
     def _copies(self, epoch: int) -> list[list[tuple[int, int, int]]]:
         """Return the visits of an epoch as (source, example, copy), for each source."""
@@ -95,6 +109,8 @@ class EpochSampler:
 
     def __call__(self, step: int) -> list[Visit]:
         """Return the visits of a step."""
+        if self.alone:
+            return self._visits_alone(step)
         visits = []
         for place in range(step * self.batch_queries, (step + 1) * self.batch_queries):
             epoch = place // self.epoch_queries
@@ -102,6 +118,37 @@ class EpochSampler:
             source = self.sources[number]
             visits.append(Visit(source, at, (self.seed, epoch, source.examples.query_ids[at], number, copy)))
         return visits
+
+    def _visits_alone(self, step: int) -> list[Visit]:
+        """Return the visits of a step, all of one source."""
+        epoch = max(0, step * self.batch_queries // self.epoch_queries - 1)  # as many batches are full at most
+        while self._full_batches(epoch + 1) <= step:
+            epoch += 1
+        number, batch = self._batches(epoch)[step - self._full_batches(epoch)]
+        source, visits = self.sources[number], []
+        for place in range(batch * self.batch_queries, (batch + 1) * self.batch_queries):
+            own_epoch, at = divmod(place, self.counts[number])
+            _, example, copy = self._own_order(number, own_epoch)[at]
+            seed = (self.seed, own_epoch, source.examples.query_ids[example], number, copy)
+            visits.append(Visit(source, example, seed))
+        return visits
+
+    def _full_batches(self, epochs: int) -> int:
+        """Return how many batches of all sources are full after a number of epochs."""
+        return sum(epochs * count // self.batch_queries for count in self.counts)
+
+    def _batches_of(self, epoch: int) -> list[tuple[int, int]]:
+        """Return the batches of an epoch as (source, batch of that source)."""
+        found = [
+            (number, batch)
+            for number, count in enumerate(self.counts)
+            for batch in range(epoch * count // self.batch_queries, (epoch + 1) * count // self.batch_queries)
+        ]
+        return [found[at] for at in generator(self.seed, "batches", epoch).permutation(len(found))]
+
+    def _own_order_of(self, number: int, epoch: int) -> list[tuple[int, int, int]]:
+        visits = self._copies(epoch)[number]
+        return [visits[at] for at in generator(self.seed, "order", epoch, number).permutation(len(visits))]
 
 
 def draw(visit: Visit, negatives: int, random: np.random.Generator, among_all: bool = False) -> DrawnExample:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from drtools.errors import InputError, param
+
 
 @dataclass(frozen=True)
 class TrainingSpec:
@@ -55,10 +57,43 @@ class ShapeSpec:
 
 @dataclass(frozen=True)
 class ExamplesSpec:
-    """The training data. Each file of examples can have its own corpus, queries, title separator and weight."""
+    """The training data. Each file of examples can have its own corpus, queries, title separator and weight.
+
+    A batch has queries of all files (`mixed`) or of one. An epoch visits files in proportion to their queries, times
+    their weights, or all `equal`. Documents are negatives of queries over another corpus only with `mix_negatives`.
+    """
 
     examples: list[str]
     corpus: list[str]
     queries: list[str]
     weight: list[float] | None = None
     title_separator: list[str] | None = None
+    batches: Literal["mixed", "one-source"] = "mixed"
+    visits: Literal["proportional", "equal"] = "proportional"
+    mix_negatives: bool = False
+
+    def __post_init__(self) -> None:
+        """Raise InputError for settings that do not go together."""
+        if self.visits == "equal" and self.weight:
+            raise InputError(
+                "both say how often a file is visited",
+                where=f"{param('visits')} equal with {param('weight')}",
+                remedy="leave one of the two out",
+            )
+        if self.mix_negatives and (self.batches == "one-source" or len(set(self.corpus)) < 2):
+            raise InputError(
+                "no batch has documents of several corpora",
+                where=param("mix_negatives"),
+                remedy="leave it out",
+            )
+        if self.batches == "one-source" and len(self.examples) < 2:
+            raise InputError(
+                f"there is only one {param('examples')}",
+                where=f"{param('batches')} one-source",
+                remedy="leave it out",
+            )
+
+    @property
+    def keeps_apart(self) -> bool:
+        """Whether batches have documents of other corpora, which are no negatives."""
+        return self.batches == "mixed" and len(set(self.corpus)) > 1 and not self.mix_negatives

@@ -6,7 +6,7 @@ import faiss
 import numpy as np
 import pytest
 
-from drtools.search import faiss_index
+from drtools.search import faiss_index, suggesting
 from drtools.search.presets import PRESETS, factory_of
 from drtools.search.rescoring import rescored
 from drtools.search.suggesting import factories, mark_pareto, recall_of
@@ -154,6 +154,20 @@ def test_the_tool_measures_and_continues(encoded, drtools, tmp_path, monkeypatch
         _, rows = faiss_index.search_index(faiss_index.load(tmp_path / "index"), asked, 60)
         shares = [len({*a[:10]} & {*b[:10]}) / 10 for a, b in zip(rows, truth, strict=True)]
         assert each["recall_10"] == pytest.approx(np.mean(shares), abs=1e-4) and each["rescored_10"] == 1.0
+    measured, built = suggesting._measured, []
+
+    def stopped(*inputs):
+        built.append(inputs[3])
+        if len(built) == 2:
+            raise KeyboardInterrupt
+        return measured(*inputs)
+
+    monkeypatch.setattr(suggesting, "_measured", stopped)
+    out = tmp_path / "again.json"
+    assert drtools(*words, *listed, "--json", "-o", out).status == 130 and not out.exists()
+    assert drtools(*words, *listed, "--json", "-o", out).status == 0 and built == ["Flat", "SQ8", "SQ8", "SQ4"]
+    again = json.loads(out.read_text())
+    assert [each["recall_10"] for each in again["factories"]] == [each["recall_10"] for each in found["factories"]]
     shown = drtools(*words, *listed, "-o", "-")
     assert shown.status == 0 and "20 queries, one thread" in shown.out and "recall@100" in shown.out
     assert [line.split()[0] for line in shown.out.splitlines()[2:]] == ["Flat", "SQ8", "SQ4"]

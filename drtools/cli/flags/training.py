@@ -10,8 +10,11 @@ from drtools.cli.flags.common import DryRun, Role
 from drtools.methods.guard import GuardSpec
 from drtools.methods.ranker.settings import RankerSpec
 from drtools.methods.spar.settings import BesideSpec
+from drtools.outputs.request import add_change
+from drtools.outputs.specs import Request
 from drtools.training.specs import ExamplesSpec, ShapeSpec, StudentSpec, TrainingSpec
 
+APART_CHANGE = "documents of another corpus are no negatives"
 PANEL, BESIDE, GUARDS = "Training", "Beside another encoder", "False negatives"
 
 
@@ -296,6 +299,22 @@ class ExampleFlags(ExamplesSpec):
             "default: a space"
         ),
     ] = None
+    batches: Annotated[
+        Literal["mixed", "one-source"],
+        Option(help="with several --examples: batches with queries of all files, or of one file each"),
+    ] = "mixed"
+    visits: Annotated[
+        Literal["proportional", "equal"],
+        Option(help="with several --examples: visit each query as often, or each file"),
+    ] = "proportional"
+    mix_negatives: Annotated[
+        bool, Option("--mix-negatives", help="use documents of other corpora in the batch as negatives too")
+    ] = False
+
+    def note_changes(self, request: Request) -> None:
+        """Record what 0.1.0 computed otherwise for the same arguments."""
+        if self.keeps_apart:
+            add_change(request, APART_CHANGE)
 
 
 @dataclass(frozen=True)

@@ -88,6 +88,8 @@ def lexical_loss(scale: float, mask_positives: bool = False) -> Loss:
             if mask_positives
             else torch.eye(rows, columns, dtype=torch.bool, device=table.device)
         )
+        if batch.foreign is not None:
+            out = out | torch.from_numpy(batch.foreign).to(table.device)
         return contrastive(table.diagonal(), table, ~out), {}
 
     return loss
