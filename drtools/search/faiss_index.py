@@ -34,6 +34,7 @@ from drtools.search.faiss_parts import (
     seconds_to_rotate,
     training_points,
 )
+from drtools.search.faiss_selected import has_estimates, selected_scores
 from drtools.search.faiss_transforms import chain, changes_products, note_cosines, parts, train_transforms, transforms
 
 if TYPE_CHECKING:
@@ -254,6 +255,8 @@ def scores_of_rows(index: faiss.Index, queries: np.ndarray, rows: Sequence[np.nd
     rows = [faiss_marks.stored_rows(index, np.asarray(wanted)) for wanted in rows]
     inner = faiss_marks.without_marks(index)
     queries = np.ascontiguousarray(queries, np.float32)
+    if has_estimates(inner):
+        return selected_scores(inner, queries, rows)
     if isinstance(inner, faiss.IndexPreTransform):  # PCA, L2norm ...: it compares transformed queries and documents
         for step in chain(inner):
             queries = step.apply(queries)

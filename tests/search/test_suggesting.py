@@ -54,6 +54,19 @@ def test_presets_are_smaller_and_rescoring_finds_what_they_missed(name, tmp_path
     assert of_plain <= of_again and of_again > 0.9
 
 
+@pytest.mark.parametrize("factory", ["RaBitQ", "RR64,RaBitQ", "IVF8,RaBitQ", "RR64,IVF8,RaBitQ", "RaBitQ4", "SQ8"])
+def test_the_scores_of_chosen_rows_are_those_of_a_search(factory, tmp_path):
+    vectors, queries = clustered(600, 64), clustered(6, 64, seed=6)
+    faiss_index.build(vectors, factory, tmp_path / "index")
+    index = faiss_index.load(tmp_path / "index")
+    scores, rows = faiss_index.search_index(index, queries, 600, **({"nprobe": 8} if "IVF" in factory else {}))
+    wanted = [own[[5, 0, 77, 5]] for own in rows[:5]] + [np.empty(0, np.int64)]
+    found = faiss_index.scores_of_rows(index, queries, wanted)
+    for at in range(5):
+        np.testing.assert_allclose(found[at], scores[at][[5, 0, 77, 5]], atol=1e-5)
+    assert len(found[5]) == 0
+
+
 def test_recall_is_that_of_sets():
     vectors, queries = clustered(300, 8), clustered(6, 8, seed=4)
     products = queries @ vectors.T
