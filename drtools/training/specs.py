@@ -59,8 +59,8 @@ class ShapeSpec:
 class ExamplesSpec:
     """The training data. Each file of examples can have its own corpus, queries, title separator and weight.
 
-    A batch has queries of all files (`mixed`) or of one. An epoch visits files in proportion to their queries, times
-    their weights, or all `equal`. Documents are negatives of queries over another corpus only with `mix_negatives`.
+    A batch has queries of all files (`mixed`, the default) or of one. An epoch visits files in proportion to their
+    queries, times their weights (the default), or all `equal`. Documents are negatives of queries over another corpus only with `mix_negatives`.
     """
 
     examples: list[str]
@@ -68,8 +68,8 @@ class ExamplesSpec:
     queries: list[str]
     weight: list[float] | None = None
     title_separator: list[str] | None = None
-    batches: Literal["mixed", "one-source"] = "mixed"
-    visits: Literal["proportional", "equal"] = "proportional"
+    batches: Literal["mixed", "one-source"] | None = None
+    visits: Literal["proportional", "equal"] | None = None
     mix_negatives: bool = False
 
     def __post_init__(self) -> None:
@@ -96,4 +96,4 @@ class ExamplesSpec:
     @property
     def keeps_apart(self) -> bool:
         """Whether batches have documents of other corpora, which are no negatives."""
-        return self.batches == "mixed" and len(set(self.corpus)) > 1 and not self.mix_negatives
+        return self.batches != "one-source" and len(set(self.corpus)) > 1 and not self.mix_negatives

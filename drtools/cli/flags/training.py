@@ -300,13 +300,13 @@ class ExampleFlags(ExamplesSpec):
         ),
     ] = None
     batches: Annotated[
-        Literal["mixed", "one-source"],
-        Option(help="with several --examples: batches with queries of all files, or of one file each"),
-    ] = "mixed"
+        Literal["mixed", "one-source"] | None,
+        Option(help="with several --examples: batches with queries of all files (the default), or of one file each"),
+    ] = None
     visits: Annotated[
-        Literal["proportional", "equal"],
-        Option(help="with several --examples: visit each query as often, or each file"),
-    ] = "proportional"
+        Literal["proportional", "equal"] | None,
+        Option(help="with several --examples: visit each query as often (the default), or each file"),
+    ] = None
     mix_negatives: Annotated[
         bool, Option("--mix-negatives", help="use documents of other corpora in the batch as negatives too")
     ] = False
