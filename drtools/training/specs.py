@@ -60,7 +60,8 @@ class ExamplesSpec:
     """The training data. Each file of examples can have its own corpus, queries, title separator and weight.
 
     A batch has queries of all files (`mixed`, the default) or of one. An epoch visits files in proportion to their
-    queries, times their weights (the default), or all `equal`. Documents are negatives of queries over another corpus only with `mix_negatives`.
+    queries, times their weights (the default), or all `equal`. Documents are negatives of queries over another corpus
+    only with `mix_negatives`.
     """
 
     examples: list[str]
