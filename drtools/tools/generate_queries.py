@@ -1,4 +1,4 @@
-r"""Write queries for the documents of a corpus with a language model, and judgements for them.
+r"""Write queries for documents with a language model, and judgements for them.
 
     drtools generate-queries --model generator --corpus corpus.jsonl.gz --prompt prompt.txt \
         --sample 20 -o generated
