@@ -17,7 +17,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "Distil": ("distill-adam", "distill-fgd"),
     "Combine": ("fuse", "concat-spar", "merge"),
     "Measure and look": ("eval", "show", "analyze"),
-    "Operate": ("doctor", "publish", "cache", "completion"),
+    "Operate": ("doctor", "publish", "push", "cache", "completion"),
 }
 # the commands to begin with, and what each is for
 BEGIN = {

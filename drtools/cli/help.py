@@ -19,7 +19,14 @@ from drtools.outputs.specs import OutputSpec
 LINES, COLUMNS, NARROWEST = 60, 100, 60
 LABEL = 30  # columns for a flag and its value; what is longer has a line of its own
 INPUT, OUTPUT, OWN = "Input", "Output", "Flags"
-SHARED = ("Encoder", "Training", "Dev evaluation", "Computing", "Messages")  # groups that many tools have
+SHARED = (
+    "Encoder",
+    "Training",
+    "Dev evaluation",
+    "Computing",
+    "Configuration",
+    "Messages",
+)  # groups that many tools have
 HELP = Flag(("-h", "--help"), bool, (), False, "show the most important flags", default=False)
 HELP_ALL = Flag(("--help-all",), bool, (), False, "show every flag, and how the tool works", default=False)
 

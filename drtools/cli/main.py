@@ -9,16 +9,22 @@ import difflib
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from drtools import __version__, reporting, signals
 from drtools.cli import console, streams
 from drtools.cli.commands import command, flat_parameters, tool_module
+from drtools.cli.config import with_config
 from drtools.cli.exits import exit_status
 from drtools.cli.groups import BEGIN, grouped
+from drtools.cli.habits import habit_hint
 from drtools.cli.help import HELP_ALL, help_text, help_wanted
 from drtools.cli.terminal import terminal_width, wrapped
-from drtools.cli.tool_flags import shown_name
+from drtools.cli.tool_flags import flags_of, shown_name
 from drtools.errors import AlreadyDone, InputError, Terminated
+
+if TYPE_CHECKING:
+    from typer.core import TyperCommand
 
 TOOLS = Path(__file__).parents[1] / "tools"
 
@@ -70,8 +76,9 @@ def _invoke(name: str, arguments: list[str]) -> None:
         return print(help_text(name, wanted == HELP_ALL, terminal_width(sys.stdout)))
     import typer
 
-    _check_given_once(name, arguments)
+    arguments = with_config(name, arguments, flags_of(flat_parameters(tool_module(name).main)[0]))
     parsed = command(name)
+    _check_given_once(name, arguments)
     try:
         # not typer's `main`, which silently exits on a broken pipe and an interrupt
         with parsed.make_context(f"drtools {name}", list(arguments)) as context:
@@ -82,11 +89,18 @@ def _invoke(name: str, arguments: list[str]) -> None:
             if "extra argument" in error.format_message()
             else ""
         )
-        raise InputError(f"{error.format_message()}{quotes} (drtools {name} --help lists the flags)") from None
+        hint = _hint_for(error, parsed)
+        raise InputError(hint or f"{error.format_message()}{quotes} (drtools {name} --help lists the flags)") from None
     except typer.Abort:
         raise KeyboardInterrupt from None
     reporting.check_strict()
     console.say_notices()
+
+
+def _hint_for(error: Exception, parsed: "TyperCommand") -> str | None:
+    """Return what to use in place of a flag that a tool does not have but users know."""
+    unknown = getattr(error, "option_name", None) if type(error).__name__ == "NoSuchOption" else None
+    return habit_hint(unknown, {name for each in parsed.params for name in each.opts}) if unknown else None
 
 
 def _say_internal_error(kind: type[BaseException], error: BaseException, traceback: object) -> None:
@@ -134,7 +148,7 @@ def _answer(arguments: list[str]) -> None:
         )
     elif not arguments or arguments[0] in ("-h", "--help", "help"):
         print(_list_tools())
-    elif arguments[0] == "--version":
+    elif arguments[0] == "--version" or (arguments[0] in tool_names() and arguments[1:] == ["--version"]):
         print(f"drtools {__version__}")
     else:
         _run(arguments[0], arguments[1:])

@@ -35,7 +35,7 @@ TYPED = {
     "a flag": (["encode", "--max-d"], ["--max-document-tokens"]),
     "flags of a tool without arguments": (
         ["doctor", ""],
-        ["--quiet", "--log-json", "--strict", "--help", "--help-all"],
+        ["--config", "--quiet", "--log-json", "--strict", "--help", "--help-all"],
     ),
     "a flag that was said": (["encode", "--overwrite", "--ove"], []),
     "a flag that was said by its short name": (["encode", "-o", "x", "--outp"], []),

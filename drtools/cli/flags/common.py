@@ -51,8 +51,16 @@ DryRun = Annotated[bool, Option("--dry-run", help="print estimated counts, memor
 
 @dataclass
 class ConsoleFlags:
-    """How much every tool prints, and how strict it is."""
+    """A file with flags, how much every tool prints, and how strict it is."""
 
+    config: Annotated[
+        str | None,
+        Option(
+            help="YAML file with flags, `max-query-tokens: 32`; those on the command line win",
+            rich_help_panel="Configuration",
+        ),
+        Role.UNRECORDED,
+    ] = None
     quiet: Annotated[
         bool, Option("--quiet", help="print nothing but errors", rich_help_panel="Messages"), Role.UNRECORDED
     ] = False
