@@ -207,9 +207,9 @@ def read_lines(
         yield number, line
 
 
-def first_line(path: str | Path) -> bytes:
+def first_line(path: str | Path, written: str = JSON_LINES) -> bytes:
     """Return the first line that holds anything, or the start of it if it is long; b"" if there is none."""
-    return next(_read_lines(path, LONGEST_HEAD, False, JSON_LINES), (0, b""))[1]
+    return next(_read_lines(path, LONGEST_HEAD, False, written), (0, b""))[1]
 
 
 def _read_lines(

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from drtools import reporting
 from drtools.errors import InputError
 from drtools.formats.lines import LONGEST_HEAD, decode, first_line, read_lines, read_whole, shown
+from drtools.formats.signatures import NAMED_COLUMNS, RUN_COLUMNS
 from drtools.formats.tsv import DOCUMENT_IDS, QUERY_IDS, header_places, header_words
 from drtools.units import counted
 
@@ -47,11 +48,14 @@ class Hit(NamedTuple):
     rank: int | None
 
 
-def nested_json(path: str) -> dict[str, dict[str, float]] | None:
-    """Return {query: {document: number}} of one JSON object; raise InputError for one that holds something else."""
+def nested_json(path: str, written: str) -> dict[str, dict[str, float]] | None:
+    """Return {query: {document: number}} of one JSON object; raise InputError for one that holds something else.
+
+    `written` is how pandas writes what is read, for the error about a table in another format.
+    """
     import orjson
 
-    if not first_line(path).lstrip().startswith(b"{"):
+    if not first_line(path, written).lstrip().startswith(b"{"):
         return None
     whole = read_whole(path)
     if not NESTED.match(whole[:LONGEST_HEAD]):
@@ -89,7 +93,7 @@ def other_judgements(path: str) -> Iterator[tuple[int, str, str, str]] | None:
 
     CSV has a header, or else three columns or TREC's four.
     """
-    nested = nested_json(path)
+    nested = nested_json(path, NAMED_COLUMNS)
     if nested is not None:
         return (
             (1, query, each, str(grade)) for query, documents in nested.items() for each, grade in documents.items()
@@ -130,7 +134,7 @@ def read_other_run(path: str | Path, rank_order: bool = False) -> Scores | None:
 
     With `rank_order`, the scores are made of ranks. Raises InputError with file:line.
     """
-    nested = nested_json(str(path))
+    nested = nested_json(str(path), RUN_COLUMNS)
     if nested is not None:
         if rank_order:
             raise InputError("a run in JSON has no ranks", where=shown(path), remedy="order it by its scores")
