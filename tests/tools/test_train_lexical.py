@@ -27,7 +27,7 @@ def test_the_loss_is_the_papers_by_a_double_loop(mask_positives):
         scores = [2.0 * float(queries[query] @ documents[other]) for other in kept]
         total -= 2.0 * float(queries[query] @ documents[query]) - math.log(sum(map(math.exp, scores)))
     loss, _ = lexical_loss(2.0, mask_positives)(
-        torch.tensor(queries), torch.tensor(documents), SimpleNamespace(relevant=relevant)
+        torch.tensor(queries), torch.tensor(documents), SimpleNamespace(relevant=relevant, foreign=None)
     )
     assert float(loss) == pytest.approx(total / 3, rel=1e-5)
 
