@@ -159,7 +159,8 @@ def main() -> None:
                 continue
             make_input(name, folder, model, texts, environment)
             steps = ["--steps", str(given.steps), *given.more.split(), "-o", str(folder / "out"), "--overwrite"]
-            whole = [*command, "--model", model, *steps]
+            bare = given.base and name.split(",")[0] != "train-ranker" and "--pooling" not in command
+            whole = [*command, "--model", model, *(["--pooling", "mean"] if bare else []), *steps]
             nothing = float("nan")
             peak, seconds, said = (
                 (nothing, nothing, opening_of(whole, environment)) if given.estimates else run(whole, environment)

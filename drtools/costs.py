@@ -12,6 +12,7 @@ from drtools import reporting
 from drtools.units import bytes_as_words, seconds_as_words
 
 LEAST_SECONDS = 6.0  # [ours] of work before a forecast; the first half of them is not measured, since it is slower
+STARVED = 5  # [ours] times these seconds, in which a busy machine may give the processor for fewer
 SETTLED_SECONDS = 1.0  # [ours] that are measured at least
 SHORT_SECONDS = 10.0  # [ours] no forecast is made of shorter work
 
@@ -59,7 +60,7 @@ class Forecast:
 
     def __init__(self, total: float, disk: float | None = None, about: str = "") -> None:
         self.total, self.disk, self.about = total, disk, about
-        self.started = time.monotonic()
+        self.started, self.processor = time.monotonic(), time.process_time()
         self.first: tuple[float, float] | None = None
         self.is_made = False
 
@@ -68,14 +69,16 @@ class Forecast:
         if self.is_made:
             return
         now = time.monotonic()
-        if self.first is None or now - self.started < LEAST_SECONDS / 2:
+        passed = now - self.started
+        worked = min(passed, max(time.process_time() - self.processor, passed / STARVED))
+        if self.first is None or worked < LEAST_SECONDS / 2:
             self.first = now, done
         since, before = self.first
-        if now - since < SETTLED_SECONDS or now - self.started < LEAST_SECONDS or done <= before:
+        if now - since < SETTLED_SECONDS or worked < LEAST_SECONDS or done <= before:
             return
         self.is_made = True
         left = max(0.0, self.total - done) * (now - since) / (done - before)
-        seconds = now - self.started + left
+        seconds = passed + left
         if seconds >= SHORT_SECONDS:
             disk = self.disk if written is None else written / done * self.total
             say_costs(Costs(memory=peak_bytes(), disk=disk, seconds=seconds, time=self.about))

@@ -9,9 +9,10 @@ from drtools import costs, reporting
 
 @pytest.fixture
 def clock(monkeypatch):
-    """Return a clock: a list of its time, which the test moves."""
-    now = [100.0]
+    """Return a clock: a list of its time, which the test moves, and the share of it that the processor works."""
+    now = [100.0, 1.0]
     monkeypatch.setattr(costs.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(costs.time, "process_time", lambda: now[0] * now[1])
     return now
 
 
@@ -60,6 +61,16 @@ def test_news_in_bursts_are_measured_between_waits(clock, said):
             forecast.note(done, written=7 * done)
     assert seconds_in(said) == pytest.approx(clock[0] - begun, rel=0.12), "within a block"
     assert said[0].endswith("; 7.0 kB on the disk")
+
+
+@pytest.mark.parametrize(("share", "after"), [(4.0, 6), (0.5, 12), (0.01, 30)])
+def test_a_busy_machine_is_given_time_to_warm_up(clock, said, share, after):
+    clock[1] = share
+    begun, forecast = clock[0], costs.Forecast(10_000)
+    for done in range(1, 200):
+        clock[0] += 0.5
+        forecast.note(done)
+        assert bool(said) == (clock[0] - begun >= after), clock[0] - begun
 
 
 def test_short_work_and_a_single_burst_are_not_forecast(clock, said):

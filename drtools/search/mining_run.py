@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from drtools.formats.corpus_store import CorpusStore
     from drtools.outputs.work import Work
 
-SAMPLED_QUERIES = (32, 64, 128)  # in the batches of a dry run, of which the last tells the rate: Java warms up
+SAMPLED_QUERIES = (32, 64, 256)  # in the batches of a dry run, of which the last tells the rate: Java warms up
 Queries = Sequence[tuple[str, str]]
 QUERIES_A_SAVE = QUERIES_A_BLOCK  # sources count cut and empty queries by block; saving within one would count twice
 Searched = LuceneSource | DenseSource | RunSource

@@ -136,13 +136,14 @@ class TrainingCosts:
         now = time.monotonic()
         at = len(self.seconds)
         if at < SAMPLED_BATCHES:
-            self.seconds.append((now - self.latest, self._operations(self.batches[at].tokens)))
+            since = max(self.latest, self.run.started)  # after an evaluation of the start
+            self.seconds.append((now - since, self._operations(self.batches[at].tokens)))
             if len(self.seconds) == SAMPLED_BATCHES:
                 self.say_time()
         self.latest = now
 
     def say_time(self) -> None:
-        """Report how long the training takes, from the steps so far without the first, which is slower."""
+        """Report how long the training takes, from the steps so far; what made the first one slower counts once."""
         taken = self.seconds[1:]
         second_of_operation = sum(seconds for seconds, _ in taken) / sum(count for _, count in taken)
         step = second_of_operation * self.operations
@@ -153,7 +154,8 @@ class TrainingCosts:
         if self.of_head is not None:
             head_step = second_of_operation * self._operations(self.of_head.tokens)
             head = max(0, plan.opening_steps - self.begin) * head_step
-        training = step * left + head
+        first, operations_of_first = self.seconds[0]
+        training = step * left + head + max(0.0, first - second_of_operation * operations_of_first)
         limited = plan.minutes is not None and (plan.steps >= UNKNOWN_STEPS or training > 60 * plan.minutes)
         if limited and plan.minutes is not None:
             training = 60 * plan.minutes - self.run.seconds()

@@ -60,6 +60,17 @@ def test_a_dry_run_prints_the_costs_and_writes_nothing(toy, encoder_folder, drto
 WORDS = ("training", "from 3 batches", "about")
 
 
+def test_what_makes_the_first_step_slow_counts_once(monkeypatch):
+    said = []
+    monkeypatch.setattr(costs, "say_costs", said.append)
+    spec = TrainingSpec(batch_queries=10, steps=12)
+    training = costs.TrainingCosts.__new__(costs.TrainingCosts)
+    training.plan, training.begin, training.of_head, training.dev = plan(spec, 100, 2.0, 1000), 0, None, None
+    training.operations, training.seconds = 10.0, [(30.0, 10.0), (1.5, 10.0), (2.5, 10.0)]
+    training.say_time()
+    assert said[0].seconds == pytest.approx(30 + 11 * 2) and said[0].time == "12 steps of about 2 s"
+
+
 def test_dev_takes_at_most_a_fifth_of_the_operations(toy, encoder_folder, drtools, tmp_path, monkeypatch):
     monkeypatch.setattr(costs, "SHORT_EVALUATION", 0.0)
     found = {}
