@@ -1,4 +1,4 @@
-"""Upload a finished output to the Hugging Face hub: a model, vectors, an index, examples.
+"""Upload a model, vectors, an index or examples to the Hugging Face hub.
 
     drtools push star hf://me/star --dry-run
     drtools push vectors hf://me/star-vectors --private --dry-run

@@ -40,14 +40,14 @@ def main(
         Option(help="FAISS factory string, or int8, int4, binary or rabitq; repeat it; default: a dozen"),
     ] = None,
     sample: Annotated[int | None, Option(min=1, help="number of documents to try on, at random; default: all")] = None,
-    queries: Annotated[int, Option(min=1, help="number of queries, at most")] = 1000,
+    query_count: Annotated[int, Option(min=1, help="number of queries, at most")] = 1000,
     json: Annotated[bool, Option("--json", help="write the results as one JSON object")] = False,
     seed: Seed = 42,
     threads: Threads = 0,
     dry_run: DryRun = False,
 ) -> None:
     """Measure each factory, and write the table."""
-    spec = SuggestionSpec(vectors, query_vectors, factory, sample, queries, seed, threads)
+    spec = SuggestionSpec(vectors, query_vectors, factory, sample, query_count, seed, threads)
     from drtools.search.suggesting import say_plan, suggest
 
     if dry_run:

@@ -18,6 +18,7 @@ from drtools.formats.collections.parts import Judgement, Parts, Query
 from drtools.formats.json_lines import json_line
 from drtools.formats.lines import read_lines
 from drtools.formats.trec import Qrels, write_qrels
+from drtools.outputs.checksums import Span
 from drtools.outputs.work import Work
 from drtools.units import counted
 
@@ -125,7 +126,7 @@ def _save(work: Work, stream: BinaryIO, counts: Counter[str]) -> None:
 
     stream.flush()
     os.fsync(stream.fileno())
-    work.save(counts=dict(counts), bytes=stream.tell())
+    work.save({CORPUS: Span(0, stream.tell())}, counts=dict(counts), bytes=stream.tell())
 
 
 def _write_queries(work: Work, parts: Parts) -> dict[str, str]:

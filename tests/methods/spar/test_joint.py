@@ -305,7 +305,8 @@ def test_mu_learns_at_its_own_rate_and_what_clips_the_encoder_does_not_know_it(o
     flags = SimpleNamespace(
         optimizer="adamw", weight_decay=0.01, gradient_caching=False, step_memory=None, clip=1.0, tensorboard=False
     )
-    run = TrainingRun(model, None, flags, work, Compute("cpu", "fp32", 64), World())
+    plan = SimpleNamespace(count=lambda step: step)
+    run = TrainingRun(model, plan, flags, work, Compute("cpu", "fp32", 64), World())
     for parameter in parameters:
         parameter.grad = torch.full_like(parameter, 0.25)
     model.logarithm.value.grad.fill_(300.0)
