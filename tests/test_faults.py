@@ -130,6 +130,7 @@ def test_sigterm_saves_and_the_next_process_continues(larger, program, environme
     assert ("continuing" in again.stderr) == (process.returncode != 0)
 
 
+@pytest.mark.slow
 def test_an_encoding_goes_on_with_chunks_of_another_size(toy, encoder_folder, drtools, interrupt_at):
     from drtools.encoding.folder import FolderEncoding
 

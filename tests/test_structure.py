@@ -80,8 +80,14 @@ WITHOUT_TORCH = (
 )
 
 
-def sources():
+@functools.cache
+def sources() -> list[Path]:
     return sorted(path for path in PACKAGE.rglob("*.py"))
+
+
+@functools.cache
+def tree_of(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
 
 
 def room(path: Path) -> str:
@@ -89,8 +95,9 @@ def room(path: Path) -> str:
     return relative.parts[0] if len(relative.parts) > 1 else relative.stem
 
 
+@functools.cache
 def imports(path: Path, top_only: bool) -> set[str]:
-    tree = ast.parse(path.read_text())
+    tree = tree_of(path)
     nodes = tree.body if top_only else list(ast.walk(tree))
     names = set()
     for node in nodes:
@@ -101,11 +108,13 @@ def imports(path: Path, top_only: bool) -> set[str]:
     return names
 
 
+@functools.cache
 def module(path: Path) -> str:
     relative = path.relative_to(PACKAGE).with_suffix("")
     return ".".join(relative.parts[:-1] if relative.name == "__init__" and len(relative.parts) > 1 else relative.parts)
 
 
+@functools.cache
 def imported(path: Path, top_only: bool = False) -> set[str]:
     """Return the modules of the package that a file imports at its top, or anywhere: in functions and for types too."""
     every = {module(path) for path in sources()}
@@ -145,7 +154,7 @@ def test_flags_and_typer_are_known_to_the_command_line_alone():
         if room(path) in ("cli", "tools"):
             continue
         assert not any(name.split(".")[0] == "typer" for name in imports(path, top_only=False)), path
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in ast.walk(tree_of(path)):
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
                 flags = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", node.value))
                 assert flags <= {"--nproc-per-node", "--sun-misc-unsafe-memory-access"}, f"{path}:{node.lineno}"
@@ -206,7 +215,7 @@ LONG_FUNCTIONS: dict[str, set[str]] = {}
 
 
 def functions(path: Path) -> list[ast.FunctionDef]:
-    return [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.FunctionDef)]
+    return [node for node in ast.walk(tree_of(path)) if isinstance(node, ast.FunctionDef)]
 
 
 def test_files_stay_small():

@@ -155,6 +155,7 @@ def test_standard_input_and_output(toy, encoder_folder, drtools):
     assert refused.status == 2 and "standard input:1" in refused.err
 
 
+@pytest.mark.slow
 def test_rm3_and_chinese_from_the_command_line(toy, drtools):
     assert drtools("index", "--corpus", toy.corpus, "--document-vectors", "-o", toy.folder / "rm3").status == 0
     plain = drtools("search", "--index", toy.folder / "rm3", "--queries", toy.queries, "--depth", "20").out

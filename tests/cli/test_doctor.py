@@ -151,6 +151,7 @@ def test_passwords_and_tokens_are_hidden(drtools, monkeypatch, tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_the_first_command_with_a_model_that_is_here_runs(drtools, monkeypatch, toy):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     found = machine._models().found

@@ -47,6 +47,7 @@ def test_another_corpus_is_noticed_whatever_the_pool(store, size):
     assert any("1 document of the dev qrels is not in the corpus" in said for said in reporting.notices())
 
 
+@pytest.mark.slow
 def test_recall_at_1000_is_not_that_at_100(toy, encoder_folder, drtools, tmp_path):
     import json
 
@@ -100,6 +101,7 @@ def value_of_run(drtools, qrels, run):
     return line.split("\t")[-1]
 
 
+@pytest.mark.slow
 def test_the_final_dev_figure_is_what_eval_prints(toy, encoder_folder, drtools, tmp_path):
     fp32, vectors = ["--precision", "fp32"], tmp_path / "vectors"
     steps = ["--steps", "12", "--batch-queries", "5", "--learning-rate", "1e-3", "--evaluate-every-steps", "6", *fp32]
@@ -125,6 +127,7 @@ def test_the_final_dev_figure_is_what_eval_prints(toy, encoder_folder, drtools, 
     assert said == measured(tmp_path / "adore", vectors)
 
 
+@pytest.mark.slow
 def test_the_final_dev_figure_of_a_ranker_is_what_eval_prints_for_its_run(toy, bert, drtools, tmp_path):
     run, texts = tmp_path / "first.run", ["--corpus", toy.corpus, "--queries", toy.queries]
     documents = {query: [f"d{3 * query}", *(f"d{(7 * query + 5 * n) % 60}" for n in range(8))] for query in range(20)}

@@ -94,6 +94,7 @@ def test_margins_do_not_depend_on_the_scale_of_scores(drtools, tmp_path):
     assert outcome.status == 2 and "--margins needs pairs" in outcome.err
 
 
+@pytest.mark.slow
 def test_equal_scores_are_said_to_be_equal(drtools, tmp_path):
     (tmp_path / "qrels").write_text("q1 0 d1 1\n")
     (tmp_path / "equal.run").write_text("q1 Q0 d1 1 7 x\nq1 Q0 d2 2 7 x\n")

@@ -243,6 +243,7 @@ def sources(drtools, folder, encoder_folder):
     }
 
 
+@pytest.mark.slow
 def test_no_miner_takes_the_querys_own_document_or_a_copy_of_a_positive(twins, encoder_folder, drtools):
     for name, source in sources(drtools, twins, encoder_folder).items():
         every = {"d2", "d4", "d3"}

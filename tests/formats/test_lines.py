@@ -336,6 +336,7 @@ finally:
 """
 
 
+@pytest.mark.slow
 def test_a_bomb_takes_no_more_memory_than_the_longest_line(tmp_path, environment):
     """300 MB of one letter in 300 kB, which took nearly a gigabyte."""
     with gzip.open(tmp_path / "bomb.jsonl.gz", "wb", 9) as packed:

@@ -157,6 +157,7 @@ def test_a_damaged_file_fails_in_a_known_way(protocol):
         assert not isinstance(found, Scores) or all(isinstance(found.of(each), dict) for each in found.queries)
 
 
+@pytest.mark.slow
 def test_memory_is_that_of_the_arrays():
     """400,000 pairs, 200 a query as in the public file: under 14 bytes a pair, where pickle.load takes over 100."""
     random_ = np.random.default_rng(1)

@@ -145,6 +145,7 @@ def tokenizers(families, bert):
     return made | {name: AutoTokenizer.from_pretrained(path) for name, path in {"bert": bert, **families}.items()}
 
 
+@pytest.mark.slow
 def test_heads_give_the_tokens_of_whole_texts(tokenizers, monkeypatch):
     monkeypatch.setattr(long_texts, "CHARACTERS_A_BATCH", 2000)
     texts = some_texts()

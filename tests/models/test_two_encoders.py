@@ -252,6 +252,7 @@ def test_adore_tunes_the_query_encoder_on_vectors_of_the_other(drtools, toy, two
     assert done.status == 2 and f"made by another encoder ({two.d}) than {two.q}" in done.err
 
 
+@pytest.mark.slow
 def test_joined_vectors_know_the_query_encoder_of_each_part(drtools, toy, two, encoder_folder):
     base = encode(drtools, toy, "base", "--model", encoder_folder)
     second = encode(drtools, toy, "second", *two.flags)

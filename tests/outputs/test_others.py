@@ -221,6 +221,7 @@ def test_the_bytes_of_an_array_are_allocated(tmp_path, monkeypatch):
     assert refusal.value.filename == str(tmp_path / "b.npy")
 
 
+@pytest.mark.slow
 def test_equal_work_has_equal_fingerprints(toy, encoder_folder, drtools):
     """Seconds, dates and the ids that Lucene draws do not count."""
     words = ["--model", encoder_folder, *toy.training]

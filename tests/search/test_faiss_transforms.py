@@ -224,6 +224,7 @@ def test_an_index_of_0_1_0_is_updated_with_the_transform_that_it_has(vectors, qu
     np.testing.assert_array_equal(expected[1], found[1])
 
 
+@pytest.mark.slow
 def test_the_tools_say_that_an_index_of_0_1_0_is_centred(toy, encoder_folder, drtools):
     folder, found = toy.folder, {}
     encode = ("encode", "--model", encoder_folder, "--precision", "fp32", "--corpus", toy.corpus)

@@ -44,6 +44,7 @@ def runs(toy):
     return toy
 
 
+@pytest.mark.slow
 def test_pairwise_errors(runs, drtools):
     outcome = drtools(
         "analyze",
@@ -137,6 +138,7 @@ def test_errors_that_0_1_0_counted_are_not_taken_for_the_same(runs, drtools):
     )
 
 
+@pytest.mark.slow
 def test_margins_over_the_pairs_of_examples_by_vectors_and_a_run(runs, moved, drtools):
     generator = np.random.default_rng(9)
     queries = generator.normal(size=(20, 16)).astype(np.float32)

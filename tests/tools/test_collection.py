@@ -274,6 +274,7 @@ def test_a_pickle_in_the_home_of_ir_datasets_runs_no_code(home, program, tmp_pat
     assert "a stored pickle is not of plain values (it names posix.system" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_data_set_on_the_hub_is_read_from_its_cache(site):
     import pyarrow
     import pyarrow.parquet

@@ -52,6 +52,7 @@ def test_drhards_negatives_get_the_positives_of_the_judgements_and_the_ids_of_th
     assert "1 negative is a positive of the query; kept as positives only" in outcome.err
 
 
+@pytest.mark.slow
 def test_hard_json_is_read_an_entry_at_a_time(site):
     """The reader sees no more than a few entries of a file, whatever its length."""
     import tracemalloc

@@ -676,6 +676,7 @@ def test_two_teachers_do_not_mix(scored, encoder_folder, drtools, tmp_path):
     ), outcome.err
 
 
+@pytest.mark.slow
 def test_what_a_live_teacher_cuts_is_said(scored, encoder_folder, rankers, drtools, tmp_path):
     write_jsonl(
         Path(scored.corpus), [{**document, "text": " ".join([document["text"]] * 9)} for document in scored.documents]

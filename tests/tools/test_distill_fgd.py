@@ -55,6 +55,7 @@ def command(toy, start, out, *more):
     ]
 
 
+@pytest.mark.slow
 def test_it_learns_and_the_log_tells_the_parts(toy, start, drtools, tmp_path):
     arguments = command(
         toy,
@@ -276,6 +277,7 @@ def test_another_cut_is_refused_before_training(toy, start, rankers, drtools, tm
         )
 
 
+@pytest.mark.slow
 def test_an_encoder_remembers_its_pieces(toy, start, drtools, tmp_path):
     for spans in ("mean", "rgat"):
         outcome = drtools(*command(toy, start, tmp_path / spans, "--steps", "1", "--spans", spans))

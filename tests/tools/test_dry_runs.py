@@ -47,6 +47,7 @@ def lines_of_costs(text):
     return [re.sub(r"[\d.]+ ([MGk]?B|s)\b", r"N \1", each) for each in text.splitlines() if re.match(kinds, each)]
 
 
+@pytest.mark.slow
 def test_a_long_run_opens_with_the_lines_of_its_dry_run(
     toy, encoder_folder, mined, bert, drtools, tmp_path, monkeypatch
 ):

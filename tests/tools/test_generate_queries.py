@@ -79,6 +79,7 @@ def test_the_likeliest_queries_are_those_of_transformers(kind, t5, causal, toy, 
     assert counts_of(tmp_path / "out")["documents"] == 9
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["t5", "causal"])
 def test_sampled_queries_depend_on_the_seed_and_not_on_the_batch(kind, t5, causal, toy, tmp_path, prompt, drtools):
     model, words = (t5, []) if kind == "t5" else (causal, ["--prompt", prompt])
@@ -107,7 +108,7 @@ def test_what_is_written_is_a_collection_s_queries_and_judgements(t5, toy, tmp_p
     assert again.status == 0 and "already done" in again.err
 
 
-@pytest.mark.parametrize("call", [1, 3, 8])
+@pytest.mark.parametrize("call", [pytest.param(1, marks=pytest.mark.slow), 3, pytest.param(8, marks=pytest.mark.slow)])
 def test_a_stopped_generation_continues_with_the_same_bytes(
     call, t5, toy, tmp_path, drtools, interrupt_at, monkeypatch
 ):
@@ -126,6 +127,7 @@ def test_a_stopped_generation_continues_with_the_same_bytes(
     assert counts_of(tmp_path / "out") == counts_of(tmp_path / "whole")
 
 
+@pytest.mark.slow
 def test_a_round_trip_keeps_what_search_finds(t5, toy, tmp_path, encoder_folder, drtools):
     exact = ["--model", encoder_folder, "--precision", "fp32"]
     assert drtools("encode", *exact, "--corpus", toy.corpus, "-o", tmp_path / "vectors").status == 0
@@ -141,6 +143,7 @@ def test_a_round_trip_keeps_what_search_finds(t5, toy, tmp_path, encoder_folder,
     assert counts_of(tmp_path / "kept")["not found"] == len(lines(tmp_path / "all")) - len(expected)
 
 
+@pytest.mark.slow
 def test_a_teacher_keeps_what_it_scores_high(t5, bert, toy, tmp_path, drtools):
     train = ["train-ranker", "--model", bert, *toy.training, "--steps", 1, "--negatives", 2, "-o", tmp_path / "ranker"]
     assert drtools(*train).status == 0

@@ -287,6 +287,7 @@ def test_a_delivery_that_grew_while_it_was_read_stays(site):
     assert path.read_bytes() == GOOD and os.listdir("bad") == []
 
 
+@pytest.mark.slow
 def test_killed_while_it_writes(site, program, environment):
     """The output is absent, the deliveries lie where they lay, and the same command again ends as if never killed."""
     with open("old.jsonl", "w") as stream:

@@ -15,6 +15,7 @@ from preloaded import kill
 from safetensors.numpy import load_file
 
 
+@pytest.mark.slow
 def test_the_perplexity_falls_and_the_body_rests_while_the_head_learns(toy, encoder_folder, drtools, tmp_path):
     toy.repeat_words()
     words = ["--head-steps", "20", "--steps", "40", "--evaluate-every-steps", "20", "--snapshot-steps", "20,30"]

@@ -257,6 +257,7 @@ def test_one_link_under_two_spellings_is_one_version(made, drtools):
         assert Path(pinned(spelled, seen)).parent.name == Path(first).parent.name, spelled
 
 
+@pytest.mark.slow
 def test_a_reader_during_publications_sees_each_version_with_its_texts(made, environment, drtools):
     """Texts are of the version whose hits they are, while versions of two corpora take turns."""
     drtools("publish", "index", "vectors", "model", "live")

@@ -106,6 +106,7 @@ def test_lora_leaves_the_frozen_weights_alone(toy, encoder_folder, drtools, tmp_
     )
 
 
+@pytest.mark.slow
 def test_caching_trains_the_same_weights(toy, encoder_folder, drtools, tmp_path):
     words = ["--steps", "5", "--dropout", "0", "--batch-tokens", "64"]
     assert drtools(*command(toy, encoder_folder, tmp_path / "kept", *words)).status == 0
@@ -115,6 +116,7 @@ def test_caching_trains_the_same_weights(toy, encoder_folder, drtools, tmp_path)
         np.testing.assert_allclose(kept[name], cached[name], atol=1e-5)
 
 
+@pytest.mark.slow
 def test_several_files_each_with_its_corpus(toy, encoder_folder, drtools, tmp_path):
     for name in ("corpus.jsonl", "queries.jsonl", "examples.jsonl"):
         (tmp_path / f"other-{name}").write_text((toy.folder / name).read_text())

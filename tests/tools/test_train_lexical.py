@@ -173,6 +173,7 @@ def test_it_learns_to_rank_as_the_teacher_and_dev_measures_that(taught, bert, dr
     assert np.mean([1 / place for place in ranks]) == pytest.approx(made["best"]["value"], abs=1e-6)
 
 
+@pytest.mark.slow
 def test_it_learns_the_vectors_of_a_lexical_encoder(taught, bert, drtools):
     dimension = json.loads((Path(bert) / "config.json").read_text())["hidden_size"]
     lexical = taught.folder / "lexical"
@@ -209,6 +210,7 @@ def test_targets_of_another_dimension_are_refused(taught, bert, drtools):
     assert done.status == 2 and "--target-documents" in done.err and "--target-queries" in done.err
 
 
+@pytest.mark.slow
 def test_a_base_may_start_from_it(taught, bert, drtools):
     assert drtools(*command(taught, bert, taught.folder / "lambda", "--steps", 2)).status == 0
     done = drtools(
@@ -234,6 +236,7 @@ def test_a_base_may_start_from_it(taught, bert, drtools):
     assert (taught.folder / "base" / "query" / "model.safetensors").exists()
 
 
+@pytest.mark.slow
 def test_a_head_can_be_left_behind(taught, encoder_folder, drtools):
     assert drtools(*command(taught, encoder_folder, taught.folder / "kept", "--steps", 1, "--tied")).status == 0
     assert (
@@ -271,6 +274,7 @@ def test_processes_equal_one(taught, bert, drtools, several):
     assert np.abs(tables[2] - tables[0]).max() > 1e-3, "other batches make another twin"
 
 
+@pytest.mark.slow
 def test_a_dev_example_without_its_first_positive_is_left_out(taught, bert, drtools):
     """The teacher's rank 2 must not pass for its rank 1."""
     lines = (taught.folder / "dev.jsonl").read_text().splitlines()

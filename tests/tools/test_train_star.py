@@ -149,6 +149,7 @@ def test_refreshed_negatives_are_what_the_model_ranks_high_and_is_not_relevant(t
     assert lists[0] != lists[1] and all(len(each) == 4 for each in lists[0]), "of all these ranks, anew each time"
 
 
+@pytest.mark.slow
 def test_a_refresh_changes_what_is_learnt_from(toy, encoder_folder, drtools, tmp_path):
     for name, more in (("static", []), ("refreshed", ["--refresh-every-steps", "4"])):
         assert drtools(*command(toy, encoder_folder, tmp_path / name, "--steps", "8", *more)).status == 0
@@ -185,6 +186,7 @@ def test_what_cannot_be_meant_is_refused(toy, encoder_folder, drtools, tmp_path)
         assert outcome.status == 2 and words in outcome.err
 
 
+@pytest.mark.slow
 def test_what_cannot_be_trained_on_is_counted(toy, encoder_folder, drtools, tmp_path):
     lines = Path(toy.examples).read_text().splitlines()
     odd = [
@@ -328,6 +330,7 @@ def test_fewer_negatives_than_are_drawn_are_counted(toy, encoder_folder, drtools
     )
 
 
+@pytest.mark.slow
 def test_a_damaged_checkpoint_is_said_in_one_line(toy, encoder_folder, drtools, tmp_path, monkeypatch):
     from drtools.training.gradients import Gradients
 

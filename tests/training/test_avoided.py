@@ -127,6 +127,7 @@ def test_train_star_restores_duplicates_by_a_flag(twins, encoder_folder, drtools
     assert refused.status == 2 and "--keep-duplicates: only for --refresh-every-steps" in refused.err, refused.err
 
 
+@pytest.mark.slow
 def test_adore_leaves_out_what_is_avoided(twins, encoder_folder, drtools):
     from drtools.methods.adore.judged import avoid_copies as avoid
     from drtools.methods.adore.judged import judged_rows

@@ -158,6 +158,7 @@ def encode(drtools, toy, model, out, *more, side="--corpus"):
     return np.load(Path(out) / "vectors.npy"), json.loads((Path(out) / "manifest.json").read_text())
 
 
+@pytest.mark.slow
 def test_a_model_and_its_cut_vectors_from_end_to_end(toy, encoder_folder, drtools, tmp_path):
     done = drtools(*training(toy, encoder_folder, tmp_path / "model"))
     assert done.status == 0, done.err

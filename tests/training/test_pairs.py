@@ -34,6 +34,7 @@ def texts_of(batch, side):
     return [tokens.flat[first:last].tolist() for first, last in zip(tokens.starts, tokens.starts[1:], strict=False)]
 
 
+@pytest.mark.slow
 def test_owners_and_relevance_by_a_double_loop(source, encoder_folder):
     positives, negatives = (
         [rows.tolist() for rows in lists] for lists in (source.examples.positives, source.examples.negatives)

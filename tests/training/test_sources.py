@@ -116,6 +116,7 @@ def stopping_after(last):
     return after_step
 
 
+@pytest.mark.slow
 def test_the_tools_train_on_them_and_continue_to_the_same_bytes(
     toy, other, encoder_folder, drtools, tmp_path, monkeypatch
 ):

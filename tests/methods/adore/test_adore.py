@@ -387,6 +387,7 @@ def test_what_cannot_be_meant_is_refused(served, toy, drtools, tmp_path):
         assert outcome.status == 2 and words in outcome.err and not (tmp_path / "no").exists()
 
 
+@pytest.mark.slow
 def test_what_cannot_be_trained_on_is_counted(served, toy, tmp_path):
     with open(toy.qrels, "a") as stream:
         stream.write("q99\td1\t1\nq3\tzz\t1\nq4\td4\t0\n")

@@ -239,6 +239,7 @@ def test_dev_measures_both_and_the_folder_holds_the_encoder_alone(other, encoder
     assert value == pytest.approx(made["best"]["value"], abs=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.bits
 def test_a_stopped_training_has_the_same_weights_and_mu(other, encoder_folder, drtools, monkeypatch):
     from drtools.training.loop import TrainingRun
