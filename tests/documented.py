@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from conftest import WORDS, make_bert, make_encoder, write_jsonl
+from models.tiny_encoders import write_lora, write_qwen3_embedding
+from models.tiny_rankers import qwen, qwen_tokenizer, write, write_families, write_qwen3_reranker
 from models.toy_generators import make_causal
 
 from drtools.cli.commands import command, flat_parameters, tool_module
@@ -38,8 +40,8 @@ SHORTER = {
     "generate-queries": ["--per-document", "1", "--max-query-tokens", "4"],
     "mlm-adapt": ["--steps", "1", "--head-steps", "1", "--batch-documents", "4"],
 }
-# the toy encoder has a twelfth of all-MiniLM-L6-v2's dimensions
-SMALLER = {"--matryoshka": {"384,192,96": "32,16,8"}, "--truncate-dimension": {"96": "8"}}
+# the toy encoder has a twelfth of all-MiniLM-L6-v2's dimensions, and a toy ranker few layers
+SMALLER = {"--score-layer": {"28": "2"}, "--matryoshka": {"384,192,96": "32,16,8"}, "--truncate-dimension": {"96": "8"}}
 LEADING_SETTINGS = re.compile(r"[A-Z_]+=\S*")
 
 
@@ -195,6 +197,28 @@ def run_line(line: str, drtools: Callable, shorter: dict[str, list[str]], status
         Path(into).write_bytes(data)
 
 
+HUB = {  # names on the hub, and the small models that stand for them
+    "BAAI/bge-reranker-v2-gemma": "gemma",
+    "BAAI/bge-reranker-v2-minicpm-layerwise": "minicpm",
+    "mixedbread-ai/mxbai-rerank-base-v2": "mxbai",
+    "castorini/monot5-base-msmarco": "monot5",
+    "castorini/rankllama-v1-7b-lora-passage": "rankllama",
+}
+
+
+def write_language_models(folder: Path) -> None:
+    """Write small language models under the names that the pages use."""
+    families = write_families(folder / "families")
+    for name, family in HUB.items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        families[family].rename(folder / name)
+    write_qwen3_embedding(folder / "Qwen" / "Qwen3-Embedding-0.6B", "left", positions=1024)
+    write_lora(folder / "my-lora", str(folder / "Qwen" / "Qwen3-Embedding-0.6B"))
+    write_qwen3_reranker(folder / "Qwen" / "Qwen3-Reranker-0.6B")
+    tokenizer = qwen_tokenizer(padding_side="left")
+    write(folder / "Qwen" / "Qwen2.5-0.5B-Instruct", qwen("qwen2", tokenizer), tokenizer)
+
+
 def toy_world(folder: Path) -> None:
     """Write a collection and two encoders under the names that the pages use."""
     generator = random.Random(11)
@@ -232,6 +256,7 @@ def toy_world(folder: Path) -> None:
     )
     (folder / "arrivals" / "tuesday.jsonl").write_text("{")
     make_causal(folder / "generator", positions=1024)
+    write_language_models(folder)
     (folder / "prompt.txt").write_text("Document: {document}\nQuery:")
     (folder / "sentence-transformers").mkdir()
     bert = make_bert(folder / "bert-base-uncased", positions=512)

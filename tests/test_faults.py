@@ -163,6 +163,18 @@ def test_head_ends_a_pipe_in_silence(toy, encoder_folder, drtools, program, envi
     assert done.stdout.count("\n") == 1 and done.stderr == ""
 
 
+def test_a_pipe_gets_the_bytes_of_a_file(toy, program, environment):
+    (toy.folder / "a.run").write_text(
+        "".join(f"q{n} Q0 d{m} {m + 1} {60 - m} t\n" for n in range(20) for m in range(60))
+    )
+    words = [program, "mine-negatives", "--run", "a.run", "--queries", toy.queries, "--qrels", toy.qrels, "-o"]
+    kept = {"env": environment, "cwd": toy.folder, "capture_output": True}
+    piped = subprocess.run([*words, "-"], **kept)
+    assert piped.returncode == 0, piped.stderr
+    assert subprocess.run([*words, "file.jsonl"], **kept).returncode == 0
+    assert piped.stdout == (toy.folder / "file.jsonl").read_bytes() != b""
+
+
 @pytest.mark.slow
 def test_make_keeps_no_target_of_a_broken_pipe(toy, environment):
     run = toy.folder / "a.run"

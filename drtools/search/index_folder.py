@@ -140,7 +140,7 @@ def plan_faiss(spec: FaissSpec) -> FaissPlan:
         check_queries(spec.check_queries, opened)
     count, dimension = opened.array.shape
     threads = spec.threads or all_threads()
-    named = factory_of(spec.factory, dimension) if spec.factory else None
+    named = None if spec.factory is None else factory_of(spec.factory, dimension)
     old = faiss_update.check_old(spec.update, opened, named) if spec.update else {}
     factory = old.get("factory") or ("Flat" if named is None else named)
     if spec.update:

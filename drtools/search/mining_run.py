@@ -199,7 +199,7 @@ def mine(
     depth = labels[1][1] if labels else parse_ranks(rules.ranks)[1]
     state = MiningState.of(work) or MiningState(done=0, counts={})
     counts, done = Counter(state.counts), state.done
-    begin, forecast = work.stream.tell(), None if work.dry_run else Forecast(len(queries) - done)
+    written, forecast = 0, None if work.dry_run else Forecast(len(queries) - done)
     with reporting.progress("mining", len(queries), "queries", done) as progress:
         for found in source.search(queries[done:], depth, positives or {}):
             if labels:
@@ -215,10 +215,10 @@ def mine(
             if example:
                 counts["examples"] += 1
                 counts["negatives"] += len(example.negatives)
-                work.stream.write(example.line())
+                written += work.stream.write(example.line())
             progress.advance(1)
             if forecast:
-                forecast.note(progress.done - done, work.stream.tell() - begin)
+                forecast.note(progress.done - done, written)
             if counts["queries"] % QUERIES_A_SAVE == 0:
                 state = MiningState(done=done + progress.done - progress.begin.done, counts=dict(counts + source.noted))
                 state.save(work)

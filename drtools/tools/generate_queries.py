@@ -3,7 +3,7 @@ r"""Write queries for documents with a language model, and judgements for them.
     drtools generate-queries --model generator --corpus corpus.jsonl.gz --prompt prompt.txt \
         --sample 20 -o generated
     drtools generate-queries --model generator --corpus corpus.jsonl.gz --prompt prompt.txt \
-        --sample 20 --round-trip bm25 --round-trip-depth 1000 -o found-again
+        --sample 20 --round-trip vectors --round-trip-depth 1000 -o found-again
 
 MODEL is any sequence-to-sequence model (doc2query's T5) or causal model, a folder or a name on the hub. A
 sequence-to-sequence model that was trained for it reads the document alone. A causal model continues --prompt, a text

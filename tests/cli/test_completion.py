@@ -131,7 +131,7 @@ def test_a_real_bash(tmp_path, environment):
         "--corpus",
         "corpus of today.jsonl",
     ]
-    assert typed_in_bash(f"{ROOT}/bin/encode --prec\tfp\t", tmp_path, environment) == [
+    assert typed_in_bash(f"{ROOT}/bin/encode --prec\tfp3\t", tmp_path, environment) == [
         f"{ROOT}/bin/encode",
         "--precision",
         "fp32",

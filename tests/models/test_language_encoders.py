@@ -16,39 +16,16 @@ from drtools.models.cross_encoder import load_cross_encoder
 from drtools.models.loader import load_for_encoding, load_named
 from drtools.models.specs import EncoderSpec
 from tests.models.test_cross_encoder import logits_of
-from tests.models.tiny_rankers import GROUPED, SENTENCES, llama_tokenizer, qwen_tokenizer, spread, write
+from tests.models.tiny_encoders import (
+    WEB,
+    encoder_files,
+    write_lora,
+    write_qwen3_embedding,
+)
+from tests.models.tiny_rankers import GROUPED, SENTENCES, llama_tokenizer, spread, write
 
 TEXTS = ["fox", "river hunts otter sleeps", "hammer vise 7, anvil", *SENTENCES[:4]]
-WEB = "Given a web search query, retrieve relevant passages that answer the query"
 CPU = Compute("cpu", "fp32", 512)
-
-
-def modules_of(*kinds: str) -> list[dict[str, object]]:
-    paths = {"Transformer": "", "Pooling": "1_Pooling", "Normalize": "2_Normalize"}
-    return [
-        {"idx": at, "name": str(at), "path": paths[kind], "type": f"sentence_transformers.models.{kind}"}
-        for at, kind in enumerate(kinds)
-    ]
-
-
-def encoder_files(prompts: dict[str, str]) -> dict[str, object]:
-    return {
-        "modules": modules_of("Transformer", "Pooling", "Normalize"),
-        "1_Pooling__config": {"word_embedding_dimension": 32, "pooling_mode_lasttoken": True},
-        "config_sentence_transformers": {"prompts": prompts, "default_prompt_name": None},
-        "sentence_bert_config": {"max_seq_length": 64, "do_lower_case": False},
-    }
-
-
-def ending_qwen_tokenizer(padding_side: str):
-    """Make the tokenizer of Qwen3-Embedding, which appends <|endoftext|> to each text."""
-    from tokenizers.processors import ByteLevel, Sequence, TemplateProcessing
-
-    tokenizer = qwen_tokenizer(padding_side=padding_side)
-    end = tokenizer.convert_tokens_to_ids("<|endoftext|>")
-    template = TemplateProcessing(single="$A <|endoftext|>", special_tokens=[("<|endoftext|>", end)])
-    tokenizer.backend_tokenizer.post_processor = Sequence([ByteLevel(trim_offsets=False), template])
-    return tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -58,11 +35,7 @@ def embedders(tmp_path_factory) -> dict[str, Path]:
 
     root, found = tmp_path_factory.mktemp("embedders"), {}
     for side in ("left", "right"):
-        tokenizer = ending_qwen_tokenizer(side)
-        config = t.Qwen3Config(**GROUPED, head_dim=8, vocab_size=len(tokenizer), max_position_embeddings=256)
-        files = encoder_files({"query": f"Instruct: {WEB}\nQuery:", "document": ""})
-        body = spread(t.Qwen3Model(config)).to(torch.bfloat16)
-        found[side] = write(root / side, body, tokenizer, **files)
+        found[side] = write_qwen3_embedding(root / side, side)
     tokenizer = llama_tokenizer(pad_token="<unk>")
     config = t.MistralConfig(**GROUPED, vocab_size=len(tokenizer), max_position_embeddings=256, sliding_window=8)
     files = encoder_files({"web_search_query": f"Instruct: {WEB}\nQuery: "})
@@ -137,21 +110,7 @@ def test_weights_are_loaded_in_the_precision_that_they_compute_in(embedders, mon
 @pytest.fixture
 def lora(embedders, tmp_path) -> Path:
     """Let peft make, fill and save a LoRA on a model in the form of Qwen3-Embedding."""
-    from peft import LoraConfig, get_peft_model
-    from transformers import AutoModel
-
-    base = str(embedders["left"])
-    config = LoraConfig(
-        r=4, lora_alpha=12, target_modules=["q_proj", "v_proj", "up_proj"], base_model_name_or_path=base
-    )
-    made = get_peft_model(AutoModel.from_pretrained(base, dtype=torch.float32), config)
-    with torch.no_grad():
-        for number, (name, weight) in enumerate(made.named_parameters()):
-            if "lora_" in name:
-                weight.normal_(0, 0.2, generator=torch.Generator().manual_seed(number))
-    made.save_pretrained(tmp_path / "lora")
-    path = tmp_path / "lora" / "adapter_config.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"base_model_name_or_path": base}))
+    made = write_lora(tmp_path / "lora", str(embedders["left"]))
     made.merge_and_unload().save_pretrained(tmp_path / "peft")
     for name in ("modules.json", "tokenizer.json", "tokenizer_config.json", "sentence_bert_config.json"):
         shutil.copy(embedders["left"] / name, tmp_path / "peft" / name)

@@ -11,6 +11,8 @@ from test_cross_encoder import logits_of
 from test_language_rankers import DOCUMENTS, PAIRS, same
 
 from drtools.errors import InputError
+from drtools.models.cpu import rows
+from drtools.models.cpu.rows import Blocks
 from drtools.models.cross_encoder import load_cross_encoder
 from drtools.models.pair_tokens import tokenize_pairs
 from drtools.models.specs import ReadingSpec
@@ -166,6 +168,18 @@ def test_layers_without_a_head_are_refused_and_each_has_its_fingerprint(families
         load_cross_encoder(str(families_of_rankers["mxbai"]), reading=ReadingSpec(score_layer=2))
     readings = [ReadingSpec(score_layer=layer) for layer in (2, 3, 4)]
     assert len({load_cross_encoder(folder, reading=reading).fingerprint() for reading in readings}) == 3
+
+
+@pytest.mark.parametrize("family", ["gemma", "mxbai", "monot5", "rankllama", "minicpm"])
+def test_heads_stay_in_float32_above_a_body_in_bfloat16_where_rows_need_blocks(
+    families_of_rankers, family, monkeypatch
+):
+    found = []
+    for blocks in (None, Blocks(6, 48)):
+        monkeypatch.setattr(rows, "blocks_of", lambda inputs, outputs, blocks=blocks: blocks)
+        encoder = load_cross_encoder(str(families_of_rankers[family]))
+        found.append(logits_of(encoder, PAIRS, "bf16"))
+    np.testing.assert_allclose(found[1], found[0], rtol=1e-5, atol=1e-6)
 
 
 def test_the_end_of_each_familys_template_is_kept(families_of_rankers):

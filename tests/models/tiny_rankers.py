@@ -160,11 +160,16 @@ def qwen(kind: str, tokenizer, **more):
 @pytest.fixture(scope="session")
 def qwen3_reranker(tmp_path_factory) -> Path:
     """Write a model with the files that Qwen3-Reranker had first: a causal model, and a template for talks."""
+    return write_qwen3_reranker(tmp_path_factory.mktemp("qwen3") / "Qwen3-Reranker-0.6B")
+
+
+def write_qwen3_reranker(folder: Path) -> Path:
+    """Write a causal model with a template for talks."""
     tokenizer = qwen_tokenizer(padding_side="left")
     tokenizer.chat_template = (
         "{% for message in messages %}{% if message.role == 'user' %}{{ message.content }}{% endif %}{% endfor %}"
     )
-    return write(tmp_path_factory.mktemp("qwen3") / "Qwen3-Reranker-0.6B", qwen("qwen3", tokenizer), tokenizer)
+    return write(folder, qwen("qwen3", tokenizer), tokenizer)
 
 
 @pytest.fixture(scope="session")
@@ -180,9 +185,14 @@ def chat_reranker(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def families_of_rankers(tmp_path_factory) -> dict[str, Path]:
     """Write a model of each family that is known by its name, under that name."""
+    return write_families(tmp_path_factory.mktemp("known"))
+
+
+def write_families(root: Path) -> dict[str, Path]:
+    """Write a model of each family that is known by its name into a folder."""
     import transformers as t
 
-    root, found = tmp_path_factory.mktemp("known"), {}
+    found = {}
     tokenizer = qwen_tokenizer(padding_side="left")
     found["mxbai"] = write(root / "mxbai-rerank-base-v2", qwen("qwen2", tokenizer), tokenizer)
     tokenizer = gemma_tokenizer()

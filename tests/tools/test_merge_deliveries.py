@@ -321,7 +321,7 @@ def test_killed_between_every_two_file_operations(site, program, environment):
     bad = {"b.jsonl": b"{", "c.jsonl": b"["}
 
     def run(at: int) -> int:
-        command = [program, "-c", COUNTED, str(at), str(site), "/dev/null", *words]
+        command = [program, "-c", COUNTED, str(at), str(int(signal.SIGKILL)), str(site), "/dev/null", *words]
         return subprocess.run(command, env=environment, capture_output=True, timeout=120).returncode
 
     def begin() -> None:

@@ -72,7 +72,12 @@ def blocks_of(inputs: int, outputs: int) -> Blocks | None:
 
 def _in_blocks(blocks: Blocks) -> Callable[[nn.Linear, Tensor], Tensor]:
     def forward(layer: nn.Linear, states: Tensor) -> Tensor:  # [..., D] -> [..., D']
-        """Compute whole blocks, then the remaining rows in a block that is filled up with copies of the last row."""
+        """Compute whole blocks, then the remaining rows in a block that is filled up with copies of the last row.
+
+        A layer that stayed in float32 above a body in 16 bits converts what it gets.
+        """
+        if not torch.is_autocast_enabled(states.device.type):
+            states = states.to(layer.weight.dtype)
         rows = states.reshape(-1, layer.in_features)
         if torch.is_grad_enabled() or not len(rows) or states.dtype != torch.float32:
             return nn.functional.linear(states, layer.weight, layer.bias)
