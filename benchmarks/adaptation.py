@@ -45,7 +45,7 @@ def ours(
 
     console.configure("benchmark", quiet=True)
     target = FolderOutput(output=folder)
-    target.request = {"tool": "benchmark", "arguments": {}}
+    target.request.update({"tool": "benchmark", "arguments": {}})
     times, crops = [], []
     with open_folder(target) as work:
         training = TrainingFlags(steps=steps, batch_queries=documents, schedule="constant", warmup_steps=0)

@@ -66,7 +66,7 @@ def ours(encoder, texts, computing) -> float:
     """Encode as the tool does. Returns seconds."""
     with tempfile.TemporaryDirectory() as folder:
         flags = FolderOutput(output=f"{folder}/vectors")
-        flags.request = {"tool": "encode", "arguments": {}}
+        flags.request.update({"tool": "encode", "arguments": {}})
         started = time.perf_counter()
         with open_folder(flags) as work:
             FolderEncoding(encoder, texts, computing, "float16", 16384, work).run()

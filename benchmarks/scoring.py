@@ -21,6 +21,7 @@ from sentence_transformers import CrossEncoder
 
 from drtools.cli import console
 from drtools.cli.flags.outputs import FileOutput
+from drtools.costs import Forecast
 from drtools.formats.corpora import read_queries
 from drtools.formats.corpus_store import open_store
 from drtools.formats.examples import Example
@@ -53,10 +54,10 @@ def ours(teacher, examples: Path, texts: ScoredTexts) -> tuple[float, np.ndarray
         scorer.cache.connection.execute("delete from scores")
     with tempfile.TemporaryDirectory() as folder:
         file = FileOutput(output=f"{folder}/scored.jsonl")
-        file.request = {"tool": "teacher-score", "arguments": {}}
+        file.request.update({"tool": "teacher-score", "arguments": {}})
         started = time.perf_counter()
         with open_file(file) as work:
-            score_examples(teacher, str(examples), texts, None, Lacking(texts, {}), WINDOW_PAIRS, work)
+            score_examples(teacher, str(examples), texts, None, Lacking(texts, {}), WINDOW_PAIRS, work, Forecast(0))
             seconds = time.perf_counter() - started
             work.finish()
         from drtools.formats.examples import read_examples

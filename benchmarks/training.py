@@ -53,7 +53,7 @@ def ours(
 
     console.configure("benchmark", quiet=True)
     target = FolderOutput(output=folder)
-    target.request = {"tool": "benchmark", "arguments": {}}
+    target.request.update({"tool": "benchmark", "arguments": {}})
     encoder_flags = EncoderFlags(model=MODEL, max_document_tokens=DOCUMENT_TOKENS)
     times, counts = [], []
     with open_folder(target) as work:
