@@ -5,7 +5,7 @@ shown by their names.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 _MARK = "\x1f"
 _NAMED = re.compile(f"{_MARK}([^{_MARK}]*){_MARK}")
@@ -14,6 +14,11 @@ _NAMED = re.compile(f"{_MARK}([^{_MARK}]*){_MARK}")
 def param(name: str) -> str:
     """Name a parameter in a message."""
     return f"{_MARK}{name}{_MARK}"
+
+
+def params_given(values: Mapping[str, object]) -> str:
+    """Name in a message the parameters whose value is not None; empty without one."""
+    return " and ".join(param(name) for name, value in values.items() if value is not None)
 
 
 def names_in(text: str, spell: Callable[[str], str] = str) -> str:

@@ -84,7 +84,7 @@ def command_of(name: str, function: Callable[..., Any], help_text: str) -> Calla
                 arguments[parameter].request.update(request)
         function(**arguments)
 
-    call.__signature__ = inspect.Signature(flat)  # type: ignore[attr-defined]  # inspect reads this attribute, which typeshed lacks
+    call.__signature__ = inspect.Signature(flat)  # type: ignore[attr-defined]  # typeshed lacks it
     call.__annotations__ = {parameter.name: parameter.annotation for parameter in flat}
     call.__doc__ = help_text
     del call.__wrapped__

@@ -134,7 +134,7 @@ def _flag_of(key: str, flags: Sequence[Flag], tool: str, where: str) -> Flag:
 
 def _words_of(flag: Flag, values: list[str], where: str, key: str) -> list[str]:
     if flag.kind is not bool:
-        return [word for value in values for word in ([f"--{key}={value}"])]
+        return [f"--{key}={value}" for value in values]
     if not values:
         return []
     value = values[0].lower()

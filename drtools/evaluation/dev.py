@@ -84,7 +84,7 @@ class _Retrieval:
             [text_in(self.store, document_id, self.title_separator) for document_id in pool], "document"
         )
         if self.beside:
-            queries = TokensWithVectors(queries, self.beside("query", query_ids))  # type: ignore[arg-type]  # an encoder's
+            queries = TokensWithVectors(queries, self.beside("query", query_ids))  # type: ignore[arg-type]
             documents = TokensWithVectors(documents, self.beside("document", pool))  # type: ignore[arg-type]
         qrels = {query_id: self.qrels[query_id] for query_id in query_ids}
         sides = (query_ids, queries), (pool, documents)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from drtools.errors import InputError, param
+from drtools.errors import InputError, param, params_given
 
 if TYPE_CHECKING:
     from drtools.models.specs import PieceSizes
@@ -68,10 +68,10 @@ class ScoringSettings:
             "pieces_document_prompt": self.pieces_document_prompt,
             **vars(sizes),
         }
-        names = [param(name) for name, value in said.items() if value is not None]
-        if names and not self.pieces:
+        given = params_given(said)
+        if given and not self.pieces:
             raise InputError(
                 f"this needs {param('pieces')} MODEL",
-                where=" and ".join(names),
+                where=given,
                 remedy="pass it too, or leave this out",
             )

@@ -101,14 +101,14 @@ def place(encoder: Encoder | EncoderPair[Encoder] | CrossEncoder, computing: Com
     encoder.to(computing.device)
     for half in [encoder] if isinstance(encoder, CrossEncoder) else halves(encoder):
         for part in half.below_heads if isinstance(half, CrossEncoder) else [half.body]:
-            _cast(part, DTYPES[computing.precision])
+            cast_weights(part, DTYPES[computing.precision])
         if computing.device == "cpu" and computing.precision == "bf16":
             use_sliced_attention(half.body)
     if computing.device == "cpu":
         make_rows_independent(encoder)
 
 
-def _cast(body: nn.Module, dtype: torch.dtype) -> None:
+def cast_weights(body: nn.Module, dtype: torch.dtype) -> None:
     """Convert the weights of a body. The frequencies of rotary positions stay float32, as transformers loads them.
 
     In bfloat16 their rounding would turn far positions by whole circles.

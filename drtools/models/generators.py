@@ -12,7 +12,8 @@ from torch import Tensor
 from drtools import reporting
 from drtools.errors import InputError, param
 from drtools.models.bodies import positions_of
-from drtools.models.loading import load_weights, refuse_missing
+from drtools.models.compute import Compute, cast_weights
+from drtools.models.loading import DTYPES, load_weights, refuse_missing
 from drtools.models.resolving import resolve
 from drtools.models.settings import weights_fingerprint
 from drtools.units import counted
@@ -20,8 +21,6 @@ from drtools.units import counted
 if TYPE_CHECKING:
     import numpy as np
     from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
-
-    from drtools.models.compute import Compute
 
 
 class SeededSampling:
@@ -85,9 +84,9 @@ class Generator:
     def place(self, computing: Compute) -> None:
         """Move the model to its device and precision."""
         self.device = computing.device
-        dtype = torch.bfloat16 if computing.precision == "bf16" else torch.float32
-        model: torch.nn.Module = self.model  # the type of transformers' `to` does not accept a dtype
-        model.to(device=computing.device, dtype=dtype)
+        model: torch.nn.Module = self.model  # the type of transformers' `to` does not accept a device alone
+        model.to(device=computing.device)
+        cast_weights(model, DTYPES[computing.precision])
 
     def cut(self, text: str, tokens: int) -> tuple[str, bool]:
         """Return the part of a text that its first tokens make, and whether it was cut."""

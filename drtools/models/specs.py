@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar, Literal
 
-from drtools.errors import InputError, param
+from drtools.errors import InputError, param, params_given
 
 Precision = Literal["bf16", "fp16", "fp32"]
 
@@ -109,11 +109,9 @@ class ReadingSpec:
 
     def refuse_without_teacher(self) -> None:
         """Raise InputError for settings that were given although no teacher reads anything."""
-        given = [param(each.name) for each in fields(ReadingSpec) if getattr(self, each.name) is not None]
+        given = params_given({each.name: getattr(self, each.name) for each in fields(ReadingSpec)})
         if given:
-            raise InputError(
-                f"this needs {param('teacher')}", where=" and ".join(given), remedy="pass it too, or leave this out"
-            )
+            raise InputError(f"this needs {param('teacher')}", where=given, remedy="pass it too, or leave this out")
 
 
 @dataclass(frozen=True)

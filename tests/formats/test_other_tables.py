@@ -60,6 +60,13 @@ def test_ranks_decide_if_asked(tmp_path):
     assert list(trec.read_run(tmp_path / "run.csv", rank_order=True)["q"]) == ["b", "a"]
 
 
+def check_refused(read, path, line: int, found: str) -> None:
+    """Hold that reading a file ends in an error that names its line and says what was found."""
+    with pytest.raises(InputError) as refusal:
+        read(path)
+    assert str(refusal.value).startswith(f"{path}:{line}: ") and found in str(refusal.value), refusal.value
+
+
 @pytest.mark.parametrize(
     ("content", "line", "found"),
     [
@@ -82,9 +89,7 @@ def test_ranks_decide_if_asked(tmp_path):
 def test_runs_of_others_are_refused_with_their_line(tmp_path, content, line, found):
     path = tmp_path / "a.run"
     path.write_text(content)
-    with pytest.raises(InputError) as refusal:
-        trec.read_run(path)
-    assert str(refusal.value).startswith(f"{path}:{line}: ") and found in str(refusal.value), refusal.value
+    check_refused(trec.read_run, path, line, found)
 
 
 def test_json_has_no_ranks(tmp_path):
@@ -113,6 +118,4 @@ def test_judgements_of_others(tmp_path, name):
 def test_judgements_of_others_are_refused_with_their_line(tmp_path, content, line, found):
     path = tmp_path / "qrels"
     path.write_text(content)
-    with pytest.raises(InputError) as refusal:
-        trec.read_qrels(path)
-    assert str(refusal.value).startswith(f"{path}:{line}: ") and found in str(refusal.value), refusal.value
+    check_refused(trec.read_qrels, path, line, found)

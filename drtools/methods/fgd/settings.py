@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from drtools.errors import InputError, param
+from drtools.errors import InputError, param, params_given
 from drtools.methods.ddr.settings import WINDOW_STRIDE, MaskingSettings
 from drtools.models.specs import PieceSizes
 
@@ -90,10 +90,10 @@ class FgdSettings:
     def check_pieces(self, sizes: PieceSizes) -> None:
         """Raise InputError for sizes of pieces if no level has pieces."""
         said = {"spans": self.spans, "negative_pieces": self.negative_pieces, **vars(sizes)}
-        names = [param(name) for name, value in said.items() if value is not None]
-        if names and not self.has_pieces:
+        given = params_given(said)
+        if given and not self.has_pieces:
             raise InputError(
                 f"this is for pieces, which {param('levels')} document does not use",
-                where=" and ".join(names),
+                where=given,
                 remedy="leave it out, or add a level",
             )

@@ -38,7 +38,7 @@ def make_rows_independent(module: nn.Module) -> None:
         if isinstance(layer, nn.Linear) and layer.weight.device.type == "cpu" and layer.weight.dtype == torch.float32:
             blocks = blocks_of(layer.in_features, min(layer.out_features, WIDEST))
             if blocks:
-                layer.forward = MethodType(_in_blocks(blocks), layer)  # type: ignore[method-assign]  # only of this layer
+                layer.forward = MethodType(_in_blocks(blocks), layer)  # type: ignore[method-assign]  # one layer
 
 
 @cache
