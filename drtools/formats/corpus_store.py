@@ -4,18 +4,21 @@ The file is built once for each content, and every process opens it read-only. A
 of its own.
 """
 
+from __future__ import annotations
+
 import os
 import sqlite3
 import tempfile
 import weakref
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from drtools import reporting
 from drtools.errors import InputError, WorldError
 from drtools.formats.corpora import Document, note_unused_columns, read_corpus
+from drtools.formats.ids import Ids
 from drtools.formats.lines import local, shown
 from drtools.outputs.cache import (
     DamagedCache,
@@ -29,11 +32,16 @@ from drtools.outputs.cache import (
 from drtools.outputs.cache_contents import STORES
 from drtools.outputs.cache_locks import alone, hold
 from drtools.outputs.disk import flush_to_disk, open_to_others
-from drtools.outputs.fingerprints import file_fingerprint, is_nameless
+from drtools.outputs.fingerprints import OPEN_FILES, file_fingerprint, is_nameless
 from drtools.outputs.places import remember_places
+
+if TYPE_CHECKING:
+    import numpy as np
 
 ROWS_A_READ = 4096
 IDS_A_READ = 500  # SQLite's least limit of parameters is 999
+IDS_A_COPY = 1 << 16
+FEWEST_IDS = 1000  # to ask for before all are copied
 FACTS = ("documents", "empty", "characters")
 SQLITE = b"SQLite format 3\0"  # how its files begin, and no corpus
 VERSION = 4  # of the tables and of what is read into them; another version is another file
@@ -50,6 +58,8 @@ class CorpusStore:
         self.connection = sqlite3.connect(
             f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True, check_same_thread=False
         )
+        self._asked = 0
+        self._ids: Ids | None = None
         facts = dict(self._read("select name, value from facts"))
         if sorted(facts) != sorted(FACTS) or not all(isinstance(value, int) for value in facts.values()):
             raise self._damaged(f"found {facts} in it")
@@ -103,9 +113,32 @@ class CorpusStore:
                 raise self._damaged(f"rows {first} to {last} are {len(found)}")
             yield from map(Document._make, found)
 
-    def ids_at(self, rows: Iterable[int]) -> list[str]:
-        """Return the ids of rows."""
+    def ids_at(self, rows: Sequence[int] | np.ndarray) -> list[str]:
+        """Return the ids of rows.
+
+        Once many were asked for, all ids are copied to a file without a name that is memory-mapped, so that each takes
+        a microsecond.
+        """
+        self._asked += len(rows)
+        if self._ids is None and self._asked > max(FEWEST_IDS, self.count // 16):
+            self._ids = self._mapped_ids()
+        if self._ids is not None:
+            return self._ids.at(rows)
         return [self._one("select id from documents where row = ?", (int(row),))[0] for row in rows]
+
+    def _mapped_ids(self) -> Ids:
+        """Copy all ids to a file that is gone with this process, and map it."""
+        with tempfile.TemporaryFile(prefix="drtools-ids-") as copy:
+            for first in range(0, self.count, IDS_A_COPY):
+                some = "select id from documents where row between ? and ? order by row"
+                copy.write(
+                    "".join(f"{text_id}\n" for (text_id,) in self._read(some, (first, first + IDS_A_COPY - 1))).encode()
+                )
+            copy.flush()
+            ids = Ids(Path(f"{OPEN_FILES}{copy.fileno()}"))
+        if len(ids) != self.count:
+            raise self._damaged(f"{len(ids)} rows of {self.count}")
+        return ids
 
     def rows_of(self, document_ids: Sequence[str]) -> list[int | None]:
         """Return the row of each id, None for one that is not in the corpus."""

@@ -75,8 +75,10 @@ def order_of(ids: Ids, others: Ids, names: tuple[str, str]) -> np.ndarray | None
 
     if ids.bytes[:] == others.bytes[:]:
         return None
-    rows = [others.row_of(ids[row]) for row in range(len(ids))]
-    lacking = [ids[place] for place, row in enumerate(rows) if row is None]
+    rows = np.empty(len(ids), np.int64)
+    for first, block in ids.blocks():
+        rows[first : first + len(block)] = others.find(block)
+    lacking = ids.at(np.flatnonzero(rows < 0))
     if lacking:
         found = Join(others, names[1])
         found.count(len(rows), lacking)
@@ -88,4 +90,4 @@ def order_of(ids: Ids, others: Ids, names: tuple[str, str]) -> np.ndarray | None
             where=names[1],
             remedy="encode the same texts with both encoders",
         )
-    return np.array(rows, np.int64)
+    return rows

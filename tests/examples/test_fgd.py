@@ -82,6 +82,7 @@ def test_the_stages_follow_the_paper(published):
     assert start["examples"] == ["fgd/retriever.jsonl"] and start["epochs"] == 2
     assert mined["vectors"] == "fgd/start-vectors" and made["start-vectors"][1]["model"] == "fgd/start"
     assert fgd["model"] == "fgd/start" and fgd["examples"] == ["fgd/scored.jsonl"]
+    assert adapted["gradient_caching"] and start["gradient_caching"] and fgd["gradient_caching"]
     assert "bm25.jsonl" not in made and "bm25/train.run" not in made
 
 

@@ -58,15 +58,15 @@ class Beside:
     def __call__(self, side: str, ids: list[str]) -> np.ndarray:
         """Return the vectors of texts of a side, float32 [N, D]."""
         vectors = self.vectors[side]
-        rows = [vectors.ids.row_of(text_id) for text_id in ids]
-        if None in rows:
+        rows = vectors.ids.rows_of(ids)
+        if (rows < 0).any():
             found = Join(vectors.ids, str(vectors.path), ids)
             raise InputError(
                 f"there is no vector of {side} {found.first[0]!r}",
                 where=vectors.path,
                 remedy=f"encode all texts of the training and of dev {found.pair()}",
             )
-        return np.asarray(vectors.array[np.array(rows, np.int64)], np.float32)
+        return np.asarray(vectors.array[rows], np.float32)
 
 
 class JointModel(nn.Module):
