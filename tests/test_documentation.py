@@ -57,6 +57,7 @@ TEXTS = PAGES | EXAMPLES | HELP | CARDS
 NOT_RUN = {
     "make": "sets up an environment; the examples' Makefiles have tests of their own",
     "pip": "installs",
+    "python": "measures a GPU",
     "torchrun": "starts several processes; two of them are compared with one in tests/training/test_processes.py",
 }
 

@@ -75,7 +75,7 @@ def settle(
     device, *others = choose_devices(flags.device)
     if others and not several:
         raise InputError(
-            "only encode and teacher-score use several GPUs; for training, use torchrun",
+            "only encode, teacher-score and FAISS indexes use several GPUs; for training, use torchrun",
             where=f"{param('device')} {flags.device}",
             remedy="pass one device",
         )

@@ -27,7 +27,7 @@ def choose_device(name: str) -> str:
     if kind not in ("cpu", "cuda", "mps"):
         raise InputError(
             where=f"{param('device')} {name}",
-            expected="auto, cpu, cuda, cuda:N or mps, or in encode and teacher-score cuda:all or cuda:0,cuda:1",
+            expected="auto, cpu, cuda, cuda:N or mps, or where several GPUs are used cuda:all or cuda:0,cuda:1",
         )
     if (kind == "cuda" and not torch.cuda.is_available()) or (kind == "mps" and not torch.backends.mps.is_available()):
         raise WorldError(

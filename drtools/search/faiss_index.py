@@ -20,18 +20,16 @@ from drtools import reporting, units
 from drtools.errors import InputError, param
 from drtools.formats.ids import Ids
 from drtools.search import checks, faiss_marks
+from drtools.search.faiss_gpu import Adding, OnGpus, clusterings_on
 from drtools.search.faiss_parts import (
+    EF_CONSTRUCTION,
     WANTED_POINTS_A_CENTROID,
     always_blas,
     clusterings,
     create,
     footprint,
-    neighbours_of,
     reason,
     refusals,
-    seconds_to_assign,
-    seconds_to_insert,
-    seconds_to_rotate,
     training_points,
 )
 from drtools.search.faiss_selected import has_estimates, selected_scores
@@ -46,13 +44,10 @@ if TYPE_CHECKING:
 PartT = TypeVar("PartT", bound="faiss.Index")
 
 ADD_ROWS = 16_384
-# [ours] Of 18,008 questions' vectors HNSW32 found .9942, .9953, .9981 of the top 100 (ef_search 200) when built at 40
-# (FAISS's), 100, 200 in 4, 9, 23 s; IVF256,Flat .87 with 16 lists, .93 with 32, .97 with 64.
-EF_CONSTRUCTION = 100
+# [ours] Of 18,008 questions' vectors IVF256,Flat found .87 of the top 100 with 16 lists, .93 with 32, .97 with 64.
 LEAST_CANDIDATES, CANDIDATES_A_HIT = 64, 2
 LEAST_LISTS, SHARE_OF_LISTS = 32, 1 / 16
 REFINED_A_HIT = 4
-BYTES_A_SECOND = 5e8
 
 
 def build(
@@ -64,13 +59,14 @@ def build(
     ef_construction: int | None = None,
     threads: int | None = None,
     on_progress: Callable[[int], None] | None = None,
+    gpus: Sequence[int] = (),
 ) -> str | None:
     """Build an index of vectors [N, D] by a FAISS factory string and write it to a file.
 
     The index is trained on `train_sample` random rows: by default 64 per centroid, at least 65,536 and at most N.
-    `on_progress` is called after each block with the number of rows added. Returns a note for the user if there are few
-    training rows. Raises InputError for a factory string that FAISS refuses, for fewer rows than centroids, and for a
-    value that is not finite.
+    `on_progress` is called after each block with the number of rows added. `gpus` (their numbers) run the clusterings
+    and find the rows' lists. Returns a note for the user if there are few training rows. Raises InputError for a
+    factory string that FAISS refuses, for fewer rows than centroids, and for a value that is not finite.
     """
     import faiss
 
@@ -84,12 +80,14 @@ def build(
     with always_blas(), refusals(factory):
         if points:
             block = read_rows(vectors, sample_rows(len(vectors), points, seed))
-            train_transforms(index, block)
-            index.train(block)
+            with clusterings_on(index, gpus):
+                train_transforms(index, block)
+                index.train(block)
             del block
+        adding = Adding(index, gpus)
         for start in range(0, len(vectors), ADD_ROWS):
             rows = range(start, min(start + ADD_ROWS, len(vectors)))
-            index.add(read_rows(vectors, rows))
+            adding.add(read_rows(vectors, rows))
             if on_progress:
                 on_progress(rows.stop)
     write(index, path)
@@ -100,35 +98,6 @@ def build(
             f"are recommended for its {units.counted(centroids, 'centroid')}; {param('check')} measures the recall"
         )
     return None
-
-
-def estimate(factory: str, count: int, dimension: int, threads: int | None = None) -> tuple[float, float]:
-    """Estimate the bytes of an index's file (within 10%) and the seconds of its build (within a factor of 2 or 3).
-
-    The time is extrapolated from short measurements on random vectors. Raises InputError as `build` does.
-    """
-    import faiss
-
-    if threads:
-        faiss.omp_set_num_threads(threads)
-    index = create(factory, dimension)
-    points = training_points(index, factory, count, None)
-    fixed, each = footprint(index)
-    size = fixed + count * each
-    seconds = (size + 4 * count * dimension) / BYTES_A_SECOND  # to write the file and to read the vectors
-    with always_blas():
-        for clustering in clusterings(index):
-            assigned = clustering.iterations * min(points, clustering.most_points) + count
-            seconds += assigned * clustering.times * seconds_to_assign(clustering.dimension, clustering.centroids)
-    seconds += sum(
-        transform.niter * seconds_to_rotate(transform.d_in)
-        for transform in transforms(index)
-        if isinstance(transform, faiss.OPQMatrix)
-    )
-    graphs = _of_type(index, faiss.IndexHNSW)
-    if graphs and not _of_type(index, faiss.IndexIVF):  # the graph over the lists of an IVF is small
-        seconds += seconds_to_insert(graphs[0].d, neighbours_of(graphs[0]), EF_CONSTRUCTION, count)
-    return size, seconds
 
 
 def write(index: faiss.Index, path: str | os.PathLike[str]) -> None:
@@ -180,15 +149,21 @@ def load_folder(folder: Path, record: Record) -> tuple[faiss.Index, Ids]:
 
 
 def search_index(
-    index: faiss.Index, queries: np.ndarray, depth: int, *, nprobe: int | None = None, ef_search: int | None = None
+    index: faiss.Index,
+    queries: np.ndarray,
+    depth: int,
+    *,
+    nprobe: int | None = None,
+    ef_search: int | None = None,
+    on_gpus: OnGpus | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Find the rows with the highest inner products for queries [Q, D] float32.
 
     Returns scores float32 [Q, k] and rows int64 [Q, k], best first, with k = min(depth, N). Of equal scores the lower
     row comes first. Rows that the index did not find are -1, at the end. `nprobe` (IVF: lists visited) is by default a
     sixteenth of the lists, at least 32; `ef_search` (HNSW: candidates kept) is twice the depth, at least 64. Refined
-    indexes (RFlat) refine four times the depth. Raises InputError for another dimension, values that are not finite,
-    and a setting that the index does not have.
+    indexes (RFlat) refine four times the depth. `on_gpus` is a copy of the index, which is searched instead. Raises
+    InputError for another dimension, values that are not finite, and a setting that the index does not have.
     """
     import faiss
 
@@ -216,7 +191,10 @@ def search_index(
     for refined in _of_type(index, faiss.IndexRefine):
         refined.k_factor = REFINED_A_HIT
     count = faiss_marks.count_rows(index)
-    if faiss_marks.rows_of_stored(index) is None:
+    found = on_gpus and on_gpus.search(queries, min(depth, count), max((part.nprobe for part in lists), default=None))
+    if found:
+        scores, rows = found
+    elif faiss_marks.rows_of_stored(index) is None:
         scores, rows = index.search(np.ascontiguousarray(queries), min(depth, count))
     else:
         scores, rows = faiss_marks.search(index, queries, min(depth, count), graphs[0].hnsw.efSearch, REFINED_A_HIT)

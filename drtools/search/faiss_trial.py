@@ -13,7 +13,7 @@ import re
 import signal
 import subprocess
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 
@@ -237,14 +237,24 @@ def repeated(sample: np.ndarray, count: int) -> np.ndarray:
     return points
 
 
-def effort(index: faiss.Index) -> dict[str, int]:
+class Effort(TypedDict, total=False):
+    """Settings of a search."""
+
+    nprobe: int
+    ef_search: int
+
+
+def effort(index: faiss.Index) -> Effort:
     """Return the settings of an exhaustive search, as far as an index has them."""
     import faiss
 
     kinds = [*parts(index)]
-    lists = {"nprobe": NO_LIMIT} if any(isinstance(part, faiss.IndexIVF) for part in kinds) else {}
-    graph = {"ef_search": VECTORS} if any(isinstance(part, faiss.IndexHNSW) for part in kinds) else {}
-    return lists | graph
+    settings: Effort = {}
+    if any(isinstance(part, faiss.IndexIVF) for part in kinds):
+        settings["nprobe"] = NO_LIMIT
+    if any(isinstance(part, faiss.IndexHNSW) for part in kinds):
+        settings["ef_search"] = VECTORS
+    return settings
 
 
 def refuse_fractions(sample: np.ndarray, factory: str) -> None:

@@ -10,7 +10,7 @@ rows (fast-scan codes, refined lists) only take new rows at the end.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -26,6 +26,7 @@ from drtools.formats.row_digests import DIGESTS, RowsByDigest, digests_of_rows, 
 from drtools.formats.vectors import IDS, maker_of
 from drtools.outputs import manifest
 from drtools.search import faiss_marks
+from drtools.search.faiss_gpu import Adding
 from drtools.search.faiss_index import ADD_ROWS, load, read_rows, write
 from drtools.search.faiss_parts import clusterings, create
 from drtools.search.faiss_transforms import parts, transforms
@@ -170,11 +171,13 @@ def update(
     path: Path,
     threads: int,
     on_progress: Callable[[int], None],
+    gpus: Sequence[int] = (),
 ) -> str | None:
     """Write the index of `folder` to a file, changed so that row i is that of `array` [N, D].
 
-    `on_progress` is called with the number of new rows added. Returns a note for the user if a large share of the rows
-    was added after the training. Raises InputError if rows must be removed and the index cannot do it.
+    `on_progress` is called with the number of new rows added. `gpus` (their numbers) find the rows' lists. Returns a
+    note for the user if a large share of the rows was added after the training. Raises InputError if rows must be
+    removed and the index cannot do it.
     """
     import faiss
 
@@ -183,24 +186,18 @@ def update(
     inner = faiss.downcast_index(index.index) if isinstance(index, faiss.IndexPreTransform) else index
     kept, new = change.rows[change.rows >= 0], change.new
     count = faiss_marks.count_rows(index)
-    if (count, index.d) != (len(kept) + len(change.gone), array.shape[1]):
-        raise InputError(
-            f"an index of {count:,} vectors of {index.d} dimensions",
-            where=Path(folder) / "index.faiss",
-            expected=f"{len(kept) + len(change.gone):,} of {array.shape[1]}",
-            remedy=f"build the index anew, without {param('update')}",
-        )
+    _check_shape(Path(folder) / "index.faiss", (count, index.d), (len(kept) + len(change.gone), array.shape[1]))
     at_the_end = not len(change.gone) and (change.rows[: len(kept)] == np.arange(len(kept))).all()
     inverted = inner.invlists if isinstance(inner, faiss.IndexIVF) else None
     lists = faiss.downcast_InvertedLists(inverted) if inverted is not None else None
     if at_the_end and faiss_marks.rows_of_stored(index) is None:
-        _add(index, array, new, None, on_progress)
+        _add(index, array, new, None, on_progress, gpus)
     elif faiss_marks.takes_marks(index):
         index = _mark(index, change, array, on_progress)
     elif isinstance(lists, faiss.ArrayInvertedLists):
         index.remove_ids(change.gone)  # type: ignore[arg-type]  # FAISS's stubs know no arrays here
         _renumber(lists, change)
-        _add(index, array, new, new, on_progress)
+        _add(index, array, new, new, on_progress, gpus)
     elif isinstance(inner, faiss.IndexFlatCodes):
         index.remove_ids(change.gone)  # type: ignore[arg-type]  # FAISS's stubs know no arrays here
         _add(index, array, new, None, on_progress)
@@ -224,17 +221,30 @@ def update(
     return None
 
 
+def _check_shape(path: Path, found: tuple[int, int], expected: tuple[int, int]) -> None:
+    """Raise InputError unless an index has as many vectors and dimensions as expected."""
+    if found != expected:
+        raise InputError(
+            f"an index of {found[0]:,} vectors of {found[1]} dimensions",
+            where=path,
+            expected=f"{expected[0]:,} of {expected[1]}",
+            remedy=f"build the index anew, without {param('update')}",
+        )
+
+
 def _add(
     index: faiss.Index,
     array: np.ndarray | JoinedArray,
     rows: np.ndarray,
     numbers: np.ndarray | None,
     on_progress: Callable[[int], None],
+    gpus: Sequence[int] = (),
 ) -> None:
+    adding = Adding(index, gpus)
     for start in range(0, len(rows), ADD_ROWS):
         part = rows[start : start + ADD_ROWS]
         block = read_rows(array, part)
-        index.add(block) if numbers is None else index.add_with_ids(block, numbers[start : start + ADD_ROWS])
+        adding.add(block, None if numbers is None else numbers[start : start + ADD_ROWS])
         on_progress(start + len(part))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -22,6 +22,8 @@ from drtools.formats.vectors import IDS, Vectors, open_document_vectors, open_ve
 from drtools.models.analyzer import language_analyzer
 from drtools.models.device import all_threads
 from drtools.search import faiss_index, faiss_marks, faiss_update
+from drtools.search.faiss_gpu import gpus
+from drtools.search.faiss_parts import estimate
 from drtools.search.faiss_trial import refuse_unusable
 from drtools.search.lucene import WRITE_BUFFER_MEGABYTES, build_index
 from drtools.search.presets import factory_of
@@ -123,7 +125,7 @@ def _pairs(
 class FaissPlan(NamedTuple):
     """The vectors, the factory string, and the changes to an earlier index, if one is updated.
 
-    `ef_construction` is that of an index which is built.
+    `ef_construction` is that of an index which is built, `gpus` has the numbers of those that build it.
     """
 
     vectors: Vectors
@@ -131,6 +133,7 @@ class FaissPlan(NamedTuple):
     threads: int
     change: faiss_update.Change | None
     ef_construction: int | None = None
+    gpus: Sequence[int] = ()
 
 
 def plan_faiss(spec: FaissSpec) -> FaissPlan:
@@ -151,10 +154,12 @@ def plan_faiss(spec: FaissSpec) -> FaissPlan:
         )
         faiss_update.check_gone(spec.update, opened, change, spec.allow_dropped)
         faiss_update.note_nothing_kept(spec.update, opened, change)
-        return _updated_or_anew(FaissPlan(opened, factory, threads, change), spec.update)
+        numbers = gpus(spec.device, wanted=spec.device != "auto")
+        return _updated_or_anew(FaissPlan(opened, factory, threads, change, None, numbers), spec.update)
     refuse_unusable(opened.array, factory, spec.train_sample, spec.seed, spec.ef_construction)
-    _say_estimate(factory, count, dimension, threads)
-    return FaissPlan(opened, factory, threads, None, spec.ef_construction)
+    numbers = gpus(spec.device, wanted=spec.device != "auto")
+    _say_estimate(factory, count, dimension, threads, numbers)
+    return FaissPlan(opened, factory, threads, None, spec.ef_construction, numbers)
 
 
 def _updated_or_anew(plan: FaissPlan, folder: str) -> FaissPlan:
@@ -170,16 +175,16 @@ def _updated_or_anew(plan: FaissPlan, folder: str) -> FaissPlan:
         reporting.say(f"{words}; the index is built anew if these are more than {most:,}")
         return plan
     reporting.say(f"{words}, more than a tenth: the index is built anew")
-    _say_estimate(plan.factory, count, dimension, plan.threads)
+    _say_estimate(plan.factory, count, dimension, plan.threads, plan.gpus)
     return plan._replace(change=None, ef_construction=faiss_update.construction_of(folder))
 
 
-def _say_estimate(factory: str, count: int, dimension: int, threads: int) -> None:
-    """Print the size of an index and the time of its build."""
-    size, seconds = faiss_index.estimate(factory, count, dimension, threads)
+def _say_estimate(factory: str, count: int, dimension: int, threads: int, numbers: Sequence[int]) -> None:
+    """Print the size of an index and, if no GPU takes part, the time of its build."""
+    size, seconds = estimate(factory, count, dimension, threads)
     work = f"{factory} over {units.counted(count, 'vector')} of {dimension} dimensions"
     block = 4 * dimension * min(count, faiss_index.ADD_ROWS)
-    say_costs(Costs(work, memory=resident_bytes() + size + block, disk=size, seconds=seconds))
+    say_costs(Costs(work, memory=resident_bytes() + size + block, disk=size, seconds=None if numbers else seconds))
 
 
 def build_faiss(work: Work, spec: FaissSpec, plan: FaissPlan) -> dict[str, Any]:
@@ -193,10 +198,10 @@ def build_faiss(work: Work, spec: FaissSpec, plan: FaissPlan) -> dict[str, Any]:
 
         if change is not None:
             assert spec.update is not None, "the index that is changed"
-            note = faiss_update.update(spec.update, opened.array, change, path, plan.threads, on_progress)
+            note = faiss_update.update(spec.update, opened.array, change, path, plan.threads, on_progress, plan.gpus)
         else:
             how = (spec.train_sample, spec.seed, plan.ef_construction)
-            note = faiss_index.build(opened.array, plan.factory, path, *how, plan.threads, on_progress)
+            note = faiss_index.build(opened.array, plan.factory, path, *how, plan.threads, on_progress, plan.gpus)
     if note:
         reporting.say(f"note: {note}")
     faiss_update.write_digests(opened, work.path)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from drtools.formats.joined_vectors import JoinedArray
+    from drtools.search.faiss_gpu import OnGpus
     from drtools.search.specs import JoiningSpec
 
 QUERIES_A_BLOCK = 2048
@@ -104,7 +105,7 @@ class DenseSource:
     """Search by inner products, exactly or with a FAISS index.
 
     With an index and `rescore`, that many of its hits (at least those that are wanted; 0: all documents) get their
-    scores from the vectors themselves, `array`.
+    scores from the vectors themselves, `array`. `on_gpus` is a copy of the index, which is searched instead.
     """
 
     def __init__(
@@ -116,11 +117,13 @@ class DenseSource:
         nprobe: int | None = None,
         ef_search: int | None = None,
         rescore: int | None = None,
+        on_gpus: OnGpus | None = None,
     ) -> None:
         self.record, self.noted, self.queries, self.ids = queries.record, queries.noted, queries, ids
         self.documents: KnownIds = ids
         self.whose = str(queries.what)
         self.array, self.index, self.nprobe, self.ef_search = array, index, nprobe, ef_search
+        self.on_gpus = on_gpus
         self.candidates = None if rescore is None else rescore or len(ids)
 
     def search(self, queries: Sequence[tuple[str, str]], depth: int, asked: dict[str, list[str]]) -> Iterator[Found]:
@@ -149,13 +152,15 @@ class DenseSource:
         if self.index is not None:
             from drtools.search import faiss_index
 
-            effort = {"nprobe": self.nprobe, "ef_search": self.ef_search}
+            wanted = depth if self.candidates is None else max(depth, self.candidates)
+            scores, rows = faiss_index.search_index(
+                self.index, vectors, wanted, nprobe=self.nprobe, ef_search=self.ef_search, on_gpus=self.on_gpus
+            )
             if self.candidates is None:
-                return faiss_index.search_index(self.index, vectors, depth, **effort)
+                return scores, rows
             from drtools.search.rescoring import rescored
 
             assert self.array is not None, "candidates are scored by their vectors"
-            _, rows = faiss_index.search_index(self.index, vectors, max(depth, self.candidates), **effort)
             return rescored(self.array, vectors, rows, depth)
         from drtools.search import exact
 
@@ -208,7 +213,7 @@ def open_dense(
             opened.ids,
             array=opened.array,
         )
-    from drtools.search import faiss_index
+    from drtools.search import faiss_gpu, faiss_index
 
     assert index is not None, "vectors or an index is given"
     folder = Path(index)
@@ -220,15 +225,16 @@ def open_dense(
             expected="one of document vectors",
             remedy=f"index the output of encode {param('documents')}",
         )
-    queries = open_queries(record, folder, encoder_flags, compute, query_vectors, joining)
+    queries = open_queries(record, folder, encoder_flags, faiss_gpu.one_device(compute), query_vectors, joining)
     loaded, ids = faiss_index.load_folder(folder, record)
+    on_gpus = faiss_gpu.put_on_gpus(loaded, compute.device)
     if not vectors:
-        return DenseSource(queries, ids, index=loaded, nprobe=nprobe, ef_search=ef_search)
+        return DenseSource(queries, ids, index=loaded, nprobe=nprobe, ef_search=ef_search, on_gpus=on_gpus)
     from drtools.search.rescoring import refuse_other_vectors
 
     opened = open_document_vectors(vectors)
     refuse_other_vectors(opened, folder, ids, record)
-    return DenseSource(queries, ids, opened.array, loaded, nprobe, ef_search, rescore)
+    return DenseSource(queries, ids, opened.array, loaded, nprobe, ef_search, rescore, on_gpus)
 
 
 def index_kind(folder: str) -> str:

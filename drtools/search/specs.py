@@ -66,7 +66,8 @@ class FaissSpec:
     """A vectors folder to index with FAISS, by a factory string or by changing the index `update`.
 
     With `check` recall is measured against exact search, with query vectors (`check_queries`) or with a sample of the
-    documents. `update` may have a share of at most `allow_dropped` of documents whose ids are gone.
+    documents. `update` may have a share of at most `allow_dropped` of documents whose ids are gone. GPUs of `device`
+    train the index and find the lists of its rows.
     """
 
     vectors: str
@@ -80,6 +81,7 @@ class FaissSpec:
     seed: int = 42
     threads: int = 0
     allow_dropped: float = ALLOW_DROPPED
+    device: str = "auto"
 
 
 @dataclass(frozen=True)

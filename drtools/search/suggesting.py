@@ -18,7 +18,7 @@ from drtools.formats.vectors import open_document_vectors, open_query_vectors
 from drtools.models.device import all_threads
 from drtools.outputs.states import State
 from drtools.search import exact, faiss_index
-from drtools.search.faiss_parts import WANTED_POINTS_A_CENTROID
+from drtools.search.faiss_parts import WANTED_POINTS_A_CENTROID, estimate
 from drtools.search.faiss_trial import refuse_unusable
 from drtools.search.presets import PRESETS, factory_of
 from drtools.search.rescoring import rescored
@@ -190,9 +190,7 @@ def say_plan(spec: SuggestionSpec) -> None:
     count, dimension = opened.array.shape
     count = min(count, spec.sample or count)
     chosen = [factory_of(name, dimension) for name in spec.factory or factories(count, dimension)]
-    seconds = sum(
-        faiss_index.estimate(factory, count, dimension, spec.threads or all_threads())[1] for factory in chosen
-    )
+    seconds = sum(estimate(factory, count, dimension, spec.threads or all_threads())[1] for factory in chosen)
     reporting.say(
         f"{counted(len(chosen), 'factory', 'factories')} over {counted(count, 'vector')} of {dimension} dimensions: "
         f"roughly {seconds_as_words(seconds)} to build ({param('sample')} limits the vectors)"

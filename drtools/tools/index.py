@@ -15,6 +15,9 @@ works for Flat, IVF, PQ and SQ, also after OPQ or PCA. In HNSW deleted vectors a
 once more than a tenth is marked, the index is built anew. To fast-scan indexes vectors can only be added at the end;
 any other update of them is refused. Documents that --vectors lacks are dropped, and their number is reported; an update
 that drops more than a tenth is refused (--allow-dropped).
+
+With faiss-gpu, --device cuda or cuda:all builds on GPUs: k-means, and the list of each vector. The file is an index for
+processors and GPUs alike.
 """
 
 from __future__ import annotations
@@ -87,6 +90,14 @@ class IndexFlags:
     check_depth: Annotated[int, Option(min=1, help="number of hits for --check", rich_help_panel=FAISS)] = 100
     seed: Seed = 42
     threads: Threads = 0
+    device: Annotated[
+        str,
+        Option(
+            help="where FAISS trains and assigns: auto, cpu, cuda, cuda:1, cuda:all or cuda:0,cuda:1",
+            rich_help_panel=FAISS,
+        ),
+        Role.UNRECORDED,
+    ] = "auto"
 
     def check_together(self) -> None:
         """Raise InputError for flags that do not go together."""
@@ -106,6 +117,7 @@ class IndexFlags:
                 "ef_construction": self.ef_construction,
                 "check": self.check,
                 "check_queries": self.check_queries,
+                "device": None if self.device == "auto" else self.device,
             }
         )
         of_lucene = given_flags(
@@ -160,6 +172,7 @@ def of_faiss(folder: FolderOutput, flags: IndexFlags, dry_run: bool) -> None:
         flags.seed,
         flags.threads,
         ALLOW_DROPPED if flags.allow_dropped is None else flags.allow_dropped,
+        flags.device,
     )
     plan = plan_faiss(spec)
     if dry_run:

@@ -209,8 +209,8 @@ def test_the_other_tools_take_one(toy, encoder_folder, drtools, twice, tmp_path)
     )
     assert (
         done.status == 2
-        and "--device cuda:all: only encode and teacher-score use several GPUs; for training, use torchrun; pass one "
-        "device"
+        and "--device cuda:all: only encode, teacher-score and FAISS indexes use several GPUs; for training, use "
+        "torchrun; pass one device"
         in done.err
     ), done.err
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from drtools.errors import InputError
-from drtools.search import exact, faiss_index
+from drtools.search import exact, faiss_index, faiss_parts
 
 DIMENSION = 32
 ALL_KINDS = [
@@ -86,14 +86,14 @@ def test_every_kind_is_found_again_and_scores_inner_products(factory, built, vec
 @pytest.mark.parametrize("count", [1500])
 def test_the_estimated_size_of_rarer_kinds(factory, count, vectors, tmp_path):
     faiss_index.build(vectors[:count], factory, tmp_path / "index", threads=1)
-    assert faiss_index.estimate(factory, count, DIMENSION, threads=1)[0] == pytest.approx(
+    assert faiss_parts.estimate(factory, count, DIMENSION, threads=1)[0] == pytest.approx(
         os.path.getsize(tmp_path / "index"), rel=0.1
     )
 
 
 @pytest.mark.parametrize("factory", ALL_KINDS)
 def test_the_estimated_size_is_that_of_the_file(factory, built, vectors):
-    size, seconds = faiss_index.estimate(factory, *vectors.shape, threads=1)
+    size, seconds = faiss_parts.estimate(factory, *vectors.shape, threads=1)
     assert size == pytest.approx(os.path.getsize(built(factory)), rel=0.1) and seconds > 0
 
 

@@ -16,8 +16,8 @@ class ComputeFlags(ComputeSpec):
     device: Annotated[
         str,
         Option(
-            help="auto, cpu, cuda, cuda:1 or mps; encode and teacher-score also take several GPUs: cuda:0,cuda:1 or "
-            "cuda:all",
+            help="auto, cpu, cuda, cuda:1 or mps; encode, teacher-score and FAISS indexes also take several GPUs: "
+            "cuda:0,cuda:1 or cuda:all",
             rich_help_panel="Computing",
         ),
         Role.UNRECORDED,

