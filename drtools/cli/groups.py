@@ -2,7 +2,7 @@
 
 GROUPS: dict[str, tuple[str, ...]] = {
     "Collections": ("collection", "merge-deliveries", "split-queries", "sample-queries", "generate-queries", "convert"),
-    "Index and search": ("import-model", "encode", "index", "suggest-index", "search"),
+    "Index and search": ("import-model", "encode", "gather", "index", "suggest-index", "search"),
     "Train": (
         "mine-negatives",
         "train-star",

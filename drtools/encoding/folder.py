@@ -243,17 +243,21 @@ def encode_folder(
         old,
         None if old else forecast,  # the texts to reuse are found on the way
     ).run()
-    reporting.notice(
-        counts["truncated"],
-        f"{counts['truncated']:,} of {len(texts):,} texts were longer than "
-        f"{encoder.settings.max_tokens(texts.side)} tokens and were cut",
-    )
-    reporting.notice(counts["empty"], f"{counts['empty']:,} of {len(texts):,} texts were empty")
+    note_counts(counts, made)
     if spec.update and len(texts) and not counts["taken"]:
         note_nothing_reused(spec.update, texts)
     if pieces:
         made = replace(made, pieces={"count": pieces.writer.written, **pieces.facts()})
     return replace(made, counts=counts, updated=spec.update)
+
+
+def note_counts(counts: Counts, made: EncodedManifest) -> None:
+    """Report texts that were cut or empty."""
+    reporting.notice(
+        counts["truncated"],
+        f"{counts['truncated']:,} of {made.count:,} texts were longer than {made.max_tokens} tokens and were cut",
+    )
+    reporting.notice(counts["empty"], f"{counts['empty']:,} of {made.count:,} texts were empty")
 
 
 def piece_encoding_of(encoder: Encoder | LexicalEncoder, spec: VectorsSpec) -> PieceEncoding | None:

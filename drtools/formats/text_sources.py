@@ -1,5 +1,7 @@
 """Texts to encode or search, by position: documents from a store, or queries."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable
 from typing import Literal
 
@@ -16,12 +18,17 @@ class DocumentTexts:
 
     side: Literal["document"] = "document"
 
-    def __init__(self, store: CorpusStore, separator: str) -> None:
+    def __init__(self, store: CorpusStore, separator: str, rows: range | None = None) -> None:
         self.store, self.separator = store, separator
+        self.rows = range(len(store)) if rows is None else rows
         self.path = shown(store.corpus)
 
     def __len__(self) -> int:
-        return len(self.store)
+        return len(self.rows)
+
+    def only(self, rows: range) -> DocumentTexts:
+        """Return the texts of these rows. The ids that are known are still those of all."""
+        return DocumentTexts(self.store, self.separator, rows)
 
     def known_ids(self) -> KnownIds:
         """Return the documents' ids, to look others up in."""
@@ -29,7 +36,8 @@ class DocumentTexts:
 
     def slice(self, start: int, stop: int) -> tuple[list[str], list[str]]:
         """Return (ids, texts) of rows start to stop."""
-        documents = list(self.store.rows(start, stop))
+        chosen = self.rows[start:stop]
+        documents = list(self.store.rows(chosen.start, chosen.stop))
         return [document.id for document in documents], [
             document_text(document.title, document.text, self.separator) for document in documents
         ]
@@ -40,16 +48,23 @@ class QueryTexts:
 
     side: Literal["query"] = "query"
 
-    def __init__(self, queries: dict[str, str], path: str) -> None:
-        self.ids, self.texts = list(queries), list(queries.values())
+    def __init__(self, queries: dict[str, str], path: str, rows: range | None = None) -> None:
+        self.queries = queries
+        self.rows = range(len(queries)) if rows is None else rows
+        chosen = slice(self.rows.start, self.rows.stop)
+        self.ids, self.texts = list(queries)[chosen], list(queries.values())[chosen]
         self.path = shown(path)
 
     def __len__(self) -> int:
-        return len(self.ids)
+        return len(self.rows)
+
+    def only(self, rows: range) -> QueryTexts:
+        """Return the texts of these rows. The ids that are known are still those of all."""
+        return QueryTexts(self.queries, self.path, rows)
 
     def known_ids(self) -> KnownIds:
         """Return the queries' ids, to look others up in."""
-        return dict.fromkeys(self.ids)
+        return self.queries
 
     def slice(self, start: int, stop: int) -> tuple[list[str], list[str]]:
         """Return (ids, texts) of queries start to stop."""

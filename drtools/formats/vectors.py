@@ -18,6 +18,7 @@ from drtools.formats.joined_vectors import How, JoinedArray, order_of
 from drtools.formats.npy import create_npy, open_npy
 from drtools.outputs import manifest
 from drtools.outputs.disk import read_json, write_json
+from drtools.outputs.parts import PartRecord, refuse_part
 from drtools.outputs.records import checked, checked_fields
 from drtools.outputs.state_file import START_AFRESH
 from drtools.units import counted
@@ -64,7 +65,8 @@ class EncodedManifest(VectorsManifest):
     """The manifest of vectors that one encoder made; unknown facts about adopted vectors are None.
 
     `document_model` is a key only where the encoder of documents is another than `model`, `truncate_dimension` only
-    where vectors were cut to their first dimensions. `updated` is the folder from which vectors were reused.
+    where vectors were cut to their first dimensions, `part` only in a part of the vectors. `updated` is the folder from
+    which vectors were reused.
     """
 
     document_model: str | None = None
@@ -74,11 +76,12 @@ class EncodedManifest(VectorsManifest):
     counts: Counts | None = None
     updated: str | None = None
     truncate_dimension: int | None = None
+    part: PartRecord | None = None
 
     def record(self) -> dict[str, Any]:
         """Return what `Work.finish` writes."""
         record = {**super().record(), "counts": self.counts or {}}
-        absent = [name for name in ("document_model", "truncate_dimension") if record[name] is None]
+        absent = [name for name in ("document_model", "truncate_dimension", "part") if record[name] is None]
         return {name: value for name, value in record.items() if name not in absent}
 
 
@@ -138,8 +141,11 @@ def open_array(path: Path, mode: Literal["r", "r+"] = "r") -> np.memmap:
     return array
 
 
-def open_vectors(folder: str | Path) -> Vectors:
-    """Open a finished vectors folder and check that its parts fit together."""
+def open_vectors(folder: str | Path, part: bool = False) -> Vectors:
+    """Open a finished vectors folder and check that its files fit together.
+
+    Raises InputError for a part of the vectors of several machines, unless a `part` may be opened.
+    """
     folder = Path(folder)
     joined = (folder / PARTS).exists()
     if folder.exists() and not joined and not (folder / ARRAY).exists():
@@ -147,6 +153,8 @@ def open_vectors(folder: str | Path) -> Vectors:
             f"no {ARRAY} was found", where=folder, expected="a vectors folder as `drtools encode` writes it"
         )
     record = manifest.read(folder)
+    if not part:
+        refuse_part(record, folder)
     kind = JoinedManifest if "joined" in record else VectorsManifest
     checked_fields(record, kind, manifest.beside(folder), REMEDY)
     array, ids = _open_parts(folder) if joined else open_array(folder / ARRAY), Ids(folder / IDS)

@@ -69,6 +69,8 @@ KINDS: dict[str, Kind] = {  # keys that are read again, in the manifest of any o
     ),
     "adapted_on": list_of(OBJECT),
     "refused": list_of(OBJECT),
+    "part": OBJECT,
+    "gathered": list_of(OBJECT),
 }
 KINDS["joined"] = object_of(
     {"how": one_of("concat", "sum"), "mu": NUMBER, "parts": list_of(object_of(KINDS), 2)}, ("how", "mu", "parts")

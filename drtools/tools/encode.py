@@ -12,7 +12,8 @@ piece_starts.npy, for search --multi-vector.
 --update copies the vectors of unchanged texts (with --pieces also those of their pieces) from an earlier folder, and
 encodes only the other texts. Texts are compared by the digests in texts.npy. On a CPU the result is bit for bit that of
 encoding everything (in bfloat16 only on CPUs without AMX), because each batch has texts of one length and no padding.
---device cuda:all encodes on every GPU.
+--device cuda:all encodes on every GPU. --part 2/8 encodes the second of eight parts, on any machine, and
+`drtools gather` puts the parts together.
 
 With --update, --corpus is still the whole corpus. Documents of the earlier folder whose ids it lacks are dropped, and
 their number is reported. If they are more than a tenth, as when only new documents are given, the update is refused
@@ -21,13 +22,13 @@ their number is reported. If they are more than a tenth, as when only new docume
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
 from typer import Option
 
 from drtools import reporting, units
-from drtools.cli.flags.common import AllowDropped, DryRun, Only, Role, TitleSeparator, given_flags
+from drtools.cli.flags.common import AllowDropped, DryRun, Only, PartFlag, Role, TitleSeparator, given_flags
 from drtools.cli.flags.compute import ComputeFlags
 from drtools.cli.flags.encoder import EncoderFlags, PieceFlags
 from drtools.cli.flags.outputs import FolderOutput
@@ -36,6 +37,7 @@ from drtools.errors import InputError
 from drtools.formats.dropped import ALLOW_DROPPED
 from drtools.formats.text_sources import texts_of
 from drtools.outputs.opening import open_folder
+from drtools.outputs.parts import Part
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,7 @@ class EncodeFlags:
         Role.UPDATED,
     ] = None
     allow_dropped: AllowDropped = None
+    part: PartFlag = None
     pieces: Annotated[
         bool, Option("--pieces", help="also encode the passages and sentences of documents", rich_help_panel="Pieces")
     ] = False
@@ -124,13 +127,17 @@ def main(
     """Encode texts into the output folder."""
     flags.check(sizes)
     from drtools.encoding.folder import encode_folder
+    from drtools.encoding.parts import part_of
     from drtools.encoding.plan import say_plan
 
+    spec, place = flags.spec(sizes), None
     texts = texts_of(flags.documents, flags.queries, flags.only, flags.title_separator)
+    if flags.part:
+        texts, place, folder.request["arguments"]["part"] = part_of(texts, Part.parse(flags.part), compute, spec)
     if dry_run:
-        return say_plan(texts, encoder_flags, compute, flags.spec(sizes))
+        return say_plan(texts, encoder_flags, compute, spec)
     with open_folder(folder) as work:
-        made = encode_folder(work, texts, encoder_flags, compute, flags.spec(sizes))
+        made = replace(encode_folder(work, texts, encoder_flags, compute, spec), part=place)
         work.finish(**made.record())
     old = made.counts["taken"] if made.counts else 0
     taken = f", {old:,} of them copied from {flags.update}, {len(texts) - old:,} encoded" if flags.update else ""

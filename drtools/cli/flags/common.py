@@ -46,6 +46,14 @@ AllowDropped = Annotated[
     ),
     Role.UNRECORDED,
 ]
+PartFlag = Annotated[
+    str | None,
+    Option(
+        metavar="I/N",
+        help="make only part I of N, on any machine; `drtools gather` puts the parts together",
+        rich_help_panel="Computing",
+    ),
+]
 DryRun = Annotated[bool, Option("--dry-run", help="print estimated counts, memory and time, and stop"), Role.UNRECORDED]
 
 

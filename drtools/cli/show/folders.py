@@ -47,7 +47,7 @@ def vector_lines(path: Path, texts: TextsBehind, count: int) -> Iterator[str]:
     """Yield the form of vectors, the lengths of a sample, and the first rows."""
     import numpy as np
 
-    opened = open_vectors(path)
+    opened = open_vectors(path, part=True)
     rows: np.ndarray | list[int] = (
         np.unique(np.linspace(0, len(opened.array) - 1, min(SAMPLE, len(opened.array))).astype(int))
         if len(opened.array)
@@ -57,6 +57,11 @@ def vector_lines(path: Path, texts: TextsBehind, count: int) -> Iterator[str]:
         f"{units.counted(len(opened.array), 'vector')} of {opened.array.shape[1]} dimensions, "
         f"{opened.array.dtype}, of {opened.manifest['side']} texts"
     )
+    if part := opened.manifest.get("part"):
+        yield (
+            f"part {part['number']} of {part['of']}: rows {part['first'] + 1:,} to {part['last']:,} of "
+            f"{part['total']:,}; `drtools gather` puts the parts together"
+        )
     precision = opened.manifest.get("precision")
     computed = f", computed in {PRECISIONS.get(precision, precision)}" if precision else ""
     yield f"by {maker_of(opened.manifest)}, cut at {opened.manifest.get('max_tokens')} tokens{computed}"
