@@ -120,7 +120,7 @@ def _encode_batch(
     )  # the device on which some kernels are launched
     with (
         current,
-        torch.autocast(computing.kind, torch.bfloat16, enabled=computing.autocast),
+        torch.autocast(computing.kind, computing.autocast_type, enabled=computing.autocast),
         nullcontext() if seed is None else seeded(seed),
     ):
         vectors = encoder(*inputs).cpu().numpy()

@@ -60,7 +60,12 @@ class Compute(NamedTuple):
     @property
     def in_training(self) -> Compute:
         """The same for a model in training."""
-        return self._replace(autocast=self.precision == "bf16")
+        return self._replace(autocast=self.precision != "fp32")
+
+    @property
+    def autocast_type(self) -> torch.dtype:
+        """The type in which a model of float32 weights multiplies."""
+        return torch.float16 if self.precision == "fp16" else torch.bfloat16
 
 
 def settle(
@@ -68,8 +73,8 @@ def settle(
 ) -> Compute:
     """Choose the device, the precision, the processor threads and the tokens in a batch.
 
-    A GPU without bfloat16 computes in float16 instead, except in training. Raises InputError for several devices unless
-    `several` is true, and for float16 where it is not computed in.
+    A GPU without bfloat16 computes in float16 instead; with `auto`, only in training, where the loss is scaled. Raises
+    InputError for several devices unless `several` is true, and for float16 where it is not computed in.
     """
     set_threads(flags.threads)
     device, *others = choose_devices(flags.device)
@@ -81,11 +86,11 @@ def settle(
         )
     slow = next((each for each in (device, *others) if native_precision(each) != "bf16"), None)
     precision: Precision = flags.precision if flags.precision != "auto" else "fp32" if slow else "bf16"
-    if precision == "fp16" and (training or device_kind(device) != "cuda"):
-        raise InputError(
-            "only GPUs compute in float16, and not in training", where=f"{param('precision')} fp16", remedy="use auto"
-        )
-    if precision == "bf16" and slow and device_kind(device) == "cuda" and not training:
+    if precision == "fp16" and device_kind(device) != "cuda":
+        raise InputError("only GPUs compute in float16", where=f"{param('precision')} fp16", remedy="use auto")
+    if training and flags.precision == "auto" and slow and device_kind(device) == "cuda":
+        precision = "fp16"
+    if precision == "bf16" and slow and device_kind(device) == "cuda":
         precision = "fp16"
         reporting.say(f"note: {param('precision')} bf16: {slow} has no bfloat16, so it computes in float16")
     if precision == "bf16" and slow:

@@ -99,6 +99,7 @@ class Gradients:
         self.budget = budget_of(model, computing) if budget is None else budget
         self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self.cores = torch.get_num_threads() if parallel else 1
+        self.scale = 1.0  # of the loss, in float16
         self.slots = 0  # tokens of all chunks, including padding
 
     def of(self, batch: Batch, loss_of: Loss, *seed: object) -> tuple[float, Metrics]:
@@ -150,7 +151,7 @@ class Gradients:
             side: self.world.gather(own.clone(), batch.counts[side]).requires_grad_() for side, own in rows.items()
         }
         loss, metrics = loss_of(*leaves.values(), batch)
-        loss.backward()
+        (loss * self.scale if self.scale != 1 else loss).backward()
         gradients = {side: self._own_rows(batch, leaf, side) for side, leaf in leaves.items()}
         graphs: Sequence[Tensor | None] = parts if group.keep else [None] * len(chunks)
         del parts  # with caching, this frees their memory
@@ -238,7 +239,8 @@ class Gradients:
         ]
         if self.cores == 1:
             torch.manual_seed(chunk.seed)
-        autocast = torch.autocast(self.computing.kind, torch.bfloat16, enabled=self.computing.precision == "bf16")
+        computing = self.computing
+        autocast = torch.autocast(computing.kind, computing.autocast_type, enabled=computing.precision != "fp32")
         with torch.set_grad_enabled(keep), autocast, seeded(chunk.seed):
             return half(*inputs)
 

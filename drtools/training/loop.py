@@ -29,6 +29,7 @@ from drtools.training.memory import budget_of
 from drtools.training.meter import Meter
 from drtools.training.optimizers import OPTIMIZERS
 from drtools.training.plan import UNKNOWN_STEPS
+from drtools.training.scaling import Scaler
 from drtools.training.specs import TrainingSpec
 from drtools.training.state import Best, TrainingState
 
@@ -80,14 +81,13 @@ class TrainingRun:
         quick = {
             parameter for group in self.optimizer.param_groups if group["rate"] != 1 for parameter in group["params"]
         }
+        self.scaler = Scaler(computing)
         self.clipped = [parameter for parameter in self.gradients.parameters if parameter not in quick]
         self.start_counts = start_counts  # whether the start weights can be the best
-        self.step = 0
-        self.seconds_before = 0.0
+        self.step, self.steps_without_gradient, self.seconds_before = 0, 0, 0.0
         self.best: Best | None = None
         self.evaluations: list[dict[str, float | None]] = []
         self.start_loss: float | None = None
-        self.steps_without_gradient = 0
         self.refreshed: str | None = None
         state = TrainingState.of(work)
         if state:
@@ -107,6 +107,7 @@ class TrainingRun:
     def _restore(self, state: TrainingState) -> None:
         load_tensors(self.work.working / state.checkpoint, self.model, self.optimizer)
         self.step, self.seconds_before, self.best = state.step, state.seconds, state.best
+        self.scaler.restore(state.scaling)
         self.evaluations, self.start_loss, self.refreshed = state.evaluations, state.start_loss, state.refreshed
 
     def save(self) -> None:
@@ -129,6 +130,7 @@ class TrainingRun:
             refreshed=self.refreshed,
             log_bytes=self.log.position(),
             read_at_all=dict(self.meter.total_counts),
+            scaling=self.scaler.state(),
         )
         state.save(self.work, self._spans(state))
         for old in (*self.work.working.glob("checkpoint-*"), *self.work.working.glob("refreshed-*")):
@@ -142,23 +144,22 @@ class TrainingRun:
 
     def take_step(self, batch: Batch, loss_of: Loss, seconds: float) -> None:
         """Take one optimizer step, at the learning rate for this step and this number of seconds."""
+        self.gradients.scale = self.scaler.factor
         loss, metrics = self.gradients.of(batch, loss_of, self.flags.seed, "dropout", self.step)
+        self.scaler.unscale(self.optimizer)
         norm = self._clip()
         rate = self.plan.rate(self.step, seconds)
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["rate"]
         self._check(loss, norm)
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
+        self.scaler.step(self.optimizer, norm)
         self.step += 1
         self.meter.note(**metrics)
-        self.meter.count(batch, self.gradients.slots, loss=loss, learning_rate=rate, gradient_norm=norm)
+        numbers = {"learning_rate": rate, "gradient_norm": norm, **self.scaler.numbers()}
+        self.meter.count(batch, self.gradients.slots, loss=loss, **numbers)
 
     def _clip(self) -> float:
-        """Scale gradients down to the maximum norm. Returns their norm before.
-
-        The gradient of a FastScalar is not included.
-        """
+        """Scale gradients, except that of a FastScalar, down to the maximum norm. Returns their norm before."""
         found = [parameter.grad for parameter in self.clipped if parameter.grad is not None]
         norm = float(torch.stack(torch._foreach_norm(found)).norm()) if found else 0.0
         if self.flags.clip and norm > self.flags.clip:  # otherwise a pass over all gradients would change nothing
@@ -166,7 +167,7 @@ class TrainingRun:
         return norm
 
     def _check(self, loss: float, norm: float) -> None:
-        if not math.isfinite(loss) or not math.isfinite(norm):
+        if not math.isfinite(loss) or not (math.isfinite(norm) or self.scaler.used):
             raise InputError(
                 f"step {self.step}: the loss is {loss}, the gradient norm {norm}",
                 remedy=f"lower {param('learning_rate')}, or {param('precision')} fp32",

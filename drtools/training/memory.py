@@ -63,7 +63,7 @@ def text_bytes(half: SideModel, lengths: np.ndarray, computing: Compute) -> np.n
     if computing.kind != "cuda":  # whose kernels compute the probabilities again
         numbers += 2 * config.num_attention_heads * config.num_hidden_layers * np.square(lengths)
     # under autocast normalizations and what they keep stay float32
-    kept: np.ndarray = numbers * (3 if computing.precision == "bf16" else 4)
+    kept: np.ndarray = numbers * (4 if computing.precision == "fp32" else 3)
     return kept
 
 

@@ -6,8 +6,7 @@ import time
 from collections import Counter
 from typing import TYPE_CHECKING
 
-import torch
-
+from drtools.models.loading import DTYPES
 from drtools.training.operations import matmul_rate, operations
 
 if TYPE_CHECKING:
@@ -25,8 +24,7 @@ class Meter:
 
     def __init__(self, model: Learner, computing: Compute, world: World) -> None:
         self.model, self.world = model, world
-        dtype = torch.bfloat16 if computing.precision == "bf16" else torch.float32
-        self.rate = matmul_rate(computing.device, dtype) if world.is_first else 0.0
+        self.rate = matmul_rate(computing.device, DTYPES[computing.precision]) if world.is_first else 0.0
         self.latest: dict[str, float] = {}
         self.counted = "queries"
         self.total_counts: Counter[str] = Counter()  # truncated, empty and all texts since the start

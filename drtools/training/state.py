@@ -16,6 +16,14 @@ class Best(TypedDict):
     measure: str
 
 
+class Scaling(TypedDict):
+    """The state of a scaler: the factor, the steps since it last changed, and all steps skipped so far."""
+
+    factor: float
+    steady_steps: int
+    skipped: int
+
+
 @dataclass(kw_only=True)
 class TrainingState(State):
     """The state from which a training continues. `checkpoint` and `refreshed` are names in the folder `working`."""
@@ -29,3 +37,4 @@ class TrainingState(State):
     refreshed: str | None
     log_bytes: int = 0
     read_at_all: dict[str, int] = field(default_factory=dict)
+    scaling: Scaling | None = None  # in float16

@@ -72,7 +72,7 @@ class TrainingTask:
     def adopt(self, model: Learner, bodies: Sequence[PreTrainedModel]) -> None:
         """Set the model to train. `bodies` are its transformers."""
         mixed = [body.config.model_type for body in bodies if body.config.model_type in WITHOUT_MIXED_PRECISION]
-        if mixed and self.computing.precision == "bf16":
+        if mixed and self.computing.precision != "fp32":
             self.computing = self.computing._replace(precision="fp32")
             reporting.notice(
                 1,
@@ -171,6 +171,7 @@ class TrainingTask:
             "steps": run.step - head,
             **({"head_steps": head} if head else {}),
             "precision": self.computing.precision,
+            **({"skipped_steps": run.scaler.skipped} if run.scaler.used else {}),
             "processes": self.world.size,
             "best": run.best and {**run.best, "step": plan.count(run.best["step"])},
             "evaluations": [{**each, "step": plan.count(int(each["step"] or 0))} for each in run.evaluations],
@@ -189,6 +190,10 @@ class TrainingTask:
             reporting.notice(
                 read[name], f"{read[name]:,} of the {read['texts']:,} texts trained on since the start were {words}"
             )
+        skipped = self.run.scaler.skipped
+        reporting.notice(
+            skipped, f"{counted(skipped, 'step')} of {self.run.step:,} overflowed float16 and were skipped"
+        )
         if self.world.is_first:
             write()
         self.world.wait()

@@ -7,7 +7,6 @@ import torch
 
 from drtools.cli import console
 from drtools.cli.flags.compute import ComputeFlags
-from drtools.errors import InputError
 from drtools.models.compute import settle
 from drtools.models.device import all_threads
 
@@ -29,18 +28,18 @@ def test_bfloat16_on_a_processor_without_it_is_said(monkeypatch, capsys, asked, 
     assert ("may take hundreds of times as long" in capsys.readouterr().err) == warned
 
 
-def test_a_gpu_without_bfloat16_computes_in_float16_except_in_training(monkeypatch, capsys):
+def test_a_gpu_without_bfloat16_computes_in_float16(monkeypatch, capsys):
     monkeypatch.setattr("drtools.models.compute.choose_devices", lambda name: ["cuda:0"])
     monkeypatch.setattr("drtools.models.compute.native_precision", lambda device: "fp32")  # a T4 or a V100
     console.configure("test")
     flags = ComputeFlags(device="cuda:0", precision="bf16")
     assert settle(flags).precision == "fp16" and "cuda:0 has no bfloat16" in capsys.readouterr().err
-    assert settle(flags, training=True).precision == "bf16"
+    assert settle(flags, training=True).precision == "fp16"
+    assert settle(ComputeFlags(device="cuda:0"), training=True).precision == "fp16"
+    assert settle(ComputeFlags(device="cuda:0", precision="fp32"), training=True).precision == "fp32"
     assert settle(ComputeFlags(device="cuda:0", precision="auto")).precision == "fp32"
     asked = ComputeFlags(device="cuda:0", precision="fp16")
-    assert settle(asked).precision == "fp16"
-    with pytest.raises(InputError, match="only GPUs compute in float16, and not in training"):
-        settle(asked, training=True)
+    assert settle(asked).precision == settle(asked, training=True).precision == "fp16"
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,8 @@ class ComputeFlags(ComputeSpec):
     precision: Annotated[
         Literal["auto", "bf16", "fp16", "fp32"],
         Option(
-            help="auto: bf16 if the device supports it natively, else fp32; bf16 on a GPU without it is fp16",
+            help="auto: bf16 if the device supports it natively, else fp32; a GPU without it trains in fp16, and takes "
+            "fp16 for bf16",
             rich_help_panel="Computing",
         ),
     ] = "auto"
