@@ -17,7 +17,7 @@ class ScoringSettings:
 
     The data are `examples` (or `given`, which means the same) or a `run`. `pieces` is the encoder that will be trained
     on the scores of their pieces. Instead of a teacher, `scores` is a run with the scores of another ranker, which
-    needs no texts.
+    needs no texts. `part` I/N scores only part I of N of the examples, or of the run's queries.
     """
 
     teacher: list[str] | None = None
@@ -38,6 +38,7 @@ class ScoringSettings:
     pieces: str | None = None
     pieces_max_document_tokens: int | None = None
     pieces_document_prompt: str | None = None
+    part: str | None = None
 
     def __post_init__(self) -> None:
         """Raise InputError unless examples or a run is given, and for pieces of a run."""
@@ -47,7 +48,7 @@ class ScoringSettings:
             raise InputError(f"{param('pieces')} is for {param('examples')}, not for a run", remedy="leave it out")
         if bool(self.teacher) == (self.scores is not None):
             raise InputError(f"pass either {param('teacher')} MODEL or {param('scores')} RUN")
-        others = [param(name) for name in ("run", "pieces") if getattr(self, name) is not None]
+        others = [param(name) for name in ("run", "pieces", "part") if getattr(self, name) is not None]
         if self.scores is not None and others:
             raise InputError(
                 "the scores of a run go into examples",

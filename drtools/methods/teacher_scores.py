@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from dataclasses import dataclass, field
 from functools import partial
@@ -19,6 +20,7 @@ from drtools.formats.trec import rank, read_run, write_run
 from drtools.methods.run_scores import put_scores
 from drtools.methods.scoring_settings import ScoringSettings
 from drtools.models.specs import ReadingSpec
+from drtools.outputs.parts import Part
 from drtools.outputs.states import State
 from drtools.teachers.windows import (
     Asked,
@@ -86,6 +88,7 @@ def score(
     lacking = Lacking(texts, ScoringState.begun(work).first)
     computing = settle(compute, settings.batch_tokens, several=True)
     window = settings.window or WINDOW_PAIRS * len(computing.devices)
+    part, rows, total = rows_to_score(settings)
     teacher = load_teacher(
         settings.teacher,
         computing,
@@ -95,12 +98,14 @@ def score(
         reading=reading,
     )
     examples = settings.examples or settings.given
-    forecast = say_scoring_costs(work, settings, teacher, texts, cutter)
+    forecast = say_scoring_costs(work, settings, rows, teacher, texts, cutter)
     if examples:
-        counts = score_examples(teacher, examples, texts, cutter, lacking, window, work, forecast)
+        counts = score_examples(teacher, examples, rows, texts, cutter, lacking, window, work, forecast)
     else:
         assert settings.run is not None, "one of the two is given"
-        counts = rank_run(teacher, settings.run, settings.depth, texts, lacking, window, settings.tag, work, forecast)
+        counts = rank_run(
+            teacher, settings.run, rows, settings.depth, texts, lacking, window, settings.tag, work, forecast
+        )
     counts.update({name: count for name, count in teacher.counts.items() if name not in ODDITIES})
     report(counts, lacking)
     work.finish(
@@ -110,11 +115,22 @@ def score(
         max_document_tokens=teacher.max_document_tokens,
         precision=computing.precision,
         counts=dict(counts),
+        **({"part": part.record(rows, total)} if part else {}),
     )
 
 
+def rows_to_score(settings: ScoringSettings) -> tuple[Part | None, range, int]:
+    """Return the part, its rows among the examples (or the queries of a run), and the number of all."""
+    path = settings.examples or settings.given
+    if not settings.part:
+        return None, range(sys.maxsize), sys.maxsize
+    part = Part.parse(settings.part)
+    total = sum(1 for _ in read_examples(path)) if path else len(read_run(settings.run or ""))
+    return part, part.rows(total, 1, "examples" if path else "queries"), total
+
+
 def say_scoring_costs(
-    work: Work, settings: ScoringSettings, teacher: Teacher, texts: ScoredTexts, cutter: Cutter | None
+    work: Work, settings: ScoringSettings, rows: range, teacher: Teacher, texts: ScoredTexts, cutter: Cutter | None
 ) -> Forecast:
     """Report what scoring costs, from the first pairs; in a dry run score these without the cache, and end.
 
@@ -126,14 +142,16 @@ def say_scoring_costs(
     path = settings.examples or settings.given
     if path:
         contributors: list[Contributor] = [partial(dark_asked, teacher=teacher), *([cutter.asked] if cutter else [])]
-        numbers = [len(each.positives) + len(each.negatives) + len(each.dark or ()) for each in read_examples(path)]
-        windows = example_windows(read_examples(path), texts, contributors, SAMPLED_PAIRS)
+        examples = islice(read_examples(path), rows.start, rows.stop)
+        numbers = [len(each.positives) + len(each.negatives) + len(each.dark or ()) for each in examples]
+        examples = islice(read_examples(path), rows.start, rows.stop)
+        windows = example_windows(examples, texts, contributors, SAMPLED_PAIRS)
         pairs, limits, things = next(windows, ([], [], []))
         done = sum(numbers[: len(things)])
         size = Path(path).stat().st_size if Path(path).is_file() else None
     else:
         assert settings.run is not None, "one of the two is given"
-        run = read_run(settings.run)
+        run = dict(islice(read_run(settings.run).items(), rows.start, rows.stop))
         numbers = [min(settings.depth, len(hits)) for hits in run.values()]
         pairs, limits, found = next(run_windows(run, settings.depth, texts, SAMPLED_PAIRS), ([], [], []))
         done, size = sum(numbers[: len(found)]), None
@@ -159,6 +177,7 @@ def open_cutter(settings: ScoringSettings, sizes: PieceSizes) -> Cutter | None:
 def score_examples(
     teacher: Teacher,
     path: str,
+    rows: range,
     texts: ScoredTexts,
     cutter: Cutter | None,
     lacking: Lacking,
@@ -166,7 +185,7 @@ def score_examples(
     work: Work,
     forecast: Forecast,
 ) -> Counter[str]:
-    """Write every example with its scores, in order."""
+    """Write every example of `rows` with its scores, in order."""
     from drtools.methods.adam.dark import dark_asked
     from drtools.methods.fgd.piece_scores import drop_pieces
 
@@ -194,7 +213,8 @@ def score_examples(
     contributors: list[Contributor] = [partial(dark_asked, teacher=teacher)]
     if cutter:
         contributors.append(cutter.asked)
-    examples = islice(read_examples(path), ScoringState.begun(work).counts.get("examples", 0), None)
+    done = ScoringState.begun(work).counts.get("examples", 0)
+    examples = islice(read_examples(path), rows.start + done, rows.stop)
     return write_windows(
         teacher, example_windows(examples, texts, contributors, window), write, lacking, work, forecast
     )
@@ -203,6 +223,7 @@ def score_examples(
 def rank_run(
     teacher: Teacher,
     path: str,
+    rows: range,
     depth: int,
     texts: ScoredTexts,
     lacking: Lacking,
@@ -211,7 +232,7 @@ def rank_run(
     work: Work,
     forecast: Forecast,
 ) -> Counter[str]:
-    """Write the run in the teacher's order, query by query."""
+    """Write the queries of `rows` of a run in the teacher's order, query by query."""
 
     def write(ranked: tuple[str, list[str], int], scores: Iterator[float], counts: Counter[str]) -> None:
         query_id, documents, without = ranked
@@ -225,7 +246,8 @@ def rank_run(
 
     run = read_run(path)
     check_texts(((query_id, list(hits)[:depth]) for query_id, hits in run.items()), texts, path)
-    hits = dict(islice(run.items(), ScoringState.begun(work).counts.get("queries", 0), None))
+    done = ScoringState.begun(work).counts.get("queries", 0)
+    hits = dict(islice(run.items(), rows.start + done, rows.stop))
     return write_windows(teacher, run_windows(hits, depth, texts, window), write, lacking, work, forecast)
 
 

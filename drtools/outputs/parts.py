@@ -1,5 +1,6 @@
 """Parts of an output that several machines make: which rows each has, and whether given parts make up the whole."""
 
+import gzip
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -9,11 +10,14 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple, TypedDict
 
+from drtools import reporting
 from drtools.errors import InputError, param
 from drtools.outputs import manifest
+from drtools.outputs.disk import is_gzip_name
 from drtools.outputs.records import DAMAGED, checked
 from drtools.outputs.request import differences, same
 from drtools.outputs.specs import Request
+from drtools.outputs.work import FileWork
 
 
 class PartRecord(TypedDict):
@@ -52,12 +56,11 @@ class Part(NamedTuple):
         """
         units = -(-total // unit)
         if units < self.of:
-            each = f"; parts are cut at multiples of {param('chunk')} {unit}" if unit > 1 else ""
+            each = f", and parts are cut at multiples of {unit:,}" if unit > 1 else ""
             raise InputError(
                 f"there are only {total:,} {what}{each}",
                 where=f"{param('part')} {self}",
-                remedy=f"use at most {units:,} {'part' if units == 1 else 'parts'}"
-                + (", or a smaller chunk for all" if unit > 1 else ""),
+                remedy=f"use at most {units:,} {'part' if units == 1 else 'parts'}",
             )
         first, last = (units * number // self.of * unit for number in (self.number - 1, self.number))
         return range(first, min(last, total))
@@ -169,11 +172,12 @@ def _refuse_foreign(part: FinishedPart, first: FinishedPart) -> None:
         )
 
 
+OF_EACH = {"tool", "version", "created", "seconds", "request", "notices", "files", "fingerprint", "part"}
+
+
 def _facts(*parts: FinishedPart) -> list[str]:
     """Return the keys of manifests that are the same in every part of a whole."""
-    own = {"tool", "version", "created", "seconds", "request", "notices", "files", "fingerprint", "part"}
-    varying = {"count", "counts", "pieces"}
-    return sorted({name for part in parts for name in part.record} - own - varying)
+    return sorted({name for part in parts for name in part.record} - OF_EACH - {"count", "counts", "pieces"})
 
 
 def _check_rows(parts: Sequence[FinishedPart]) -> None:
@@ -225,3 +229,20 @@ def origins(parts: Sequence[FinishedPart]) -> list[dict[str, Any]]:
         {"part": str(Part(part.part["number"], part.part["of"])), **{name: part.record[name] for name in kept}}
         for part in parts
     ]
+
+
+def gather_file(work: FileWork, parts: Sequence[FinishedPart]) -> None:
+    """Write the content of files one after the other, and finish the work with the facts and counts of all.
+
+    An output that an earlier process has begun is continued: its bytes are the first ones of the whole.
+    """
+    skipped = work.stream.tell() if work.offset else 0
+    for part in parts:
+        with gzip.open(part.path) if is_gzip_name(part.path) else open(part.path, "rb") as stream:
+            while block := stream.read(1 << 20):
+                work.stream.write(block[skipped:])
+                skipped = max(0, skipped - len(block))
+        for notice in part.record.get("notices", []):
+            reporting.notice(1, f"{part.name}: {notice}")
+    kept = {name: value for name, value in parts[0].record.items() if name not in OF_EACH}
+    work.finish(**{**kept, "counts": summed_counts(parts)}, gathered=origins(parts))

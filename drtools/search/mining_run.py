@@ -22,6 +22,7 @@ from drtools.formats.text_sources import judged_queries
 from drtools.formats.trec import read_qrels
 from drtools.models.device import all_threads
 from drtools.models.specs import ComputeSpec, EncoderSpec
+from drtools.outputs.parts import Part, PartRecord
 from drtools.outputs.states import State
 from drtools.search import avoided as avoiding
 from drtools.search.avoided import Avoided
@@ -178,6 +179,18 @@ def copies_of_positives(
         f"negatives; pass {param('corpus')} CORPUS, or {param('keep_duplicates')}",
     )
     return {}
+
+
+def part_of_queries(text: str | None, source: Searched | RandomSource, count: int) -> PartRecord | None:
+    """Return the place of a part `I/N` among `count` queries, None without one.
+
+    The bits of a score may depend on the other queries of its block, so parts of a dense source are whole blocks.
+    """
+    if text is None:
+        return None
+    part = Part.parse(text)
+    rows = part.rows(count, QUERIES_A_BLOCK if isinstance(source, DenseSource) else 1, "queries")
+    return part.record(rows, count)
 
 
 def mine(

@@ -4,9 +4,9 @@
     drtools encode --model star --corpus corpus.jsonl.gz --part 1/2 -o vectors-1
     drtools encode --model star --corpus corpus.jsonl.gz --part 2/2 -o vectors-2
 
-Takes the parts of encode in any order. The output has the bytes of the whole: what one machine writes without --part.
-Its manifest has the request of the whole, so that encode without --part and with the same -o is already done. It also
-lists the parts. A stopped gather continues where it was.
+Takes the parts of encode, teacher-score or mine-negatives in any order. The output has the bytes of the whole: what one
+machine writes without --part. Its manifest has the request of the whole, so that the same command without --part and
+with the same -o is already done. It also lists the parts. A stopped gather of vectors continues where it was.
 
 Parts must have the same command, inputs, and versions of drtools and torch. A part that is missing, given twice, or of
 another output is refused by its name.
@@ -20,28 +20,30 @@ from typer import Argument
 
 from drtools import reporting
 from drtools.cli.flags.common import Role
-from drtools.cli.flags.outputs import FolderOutput
+from drtools.cli.flags.outputs import FileOutput
 from drtools.errors import InputError
-from drtools.outputs.opening import open_folder
-from drtools.outputs.parts import open_parts, origins, replace_request, whole_request
+from drtools.outputs.opening import open_file, open_folder
+from drtools.outputs.parts import gather_file, open_parts, origins, replace_request, whole_request
 from drtools.units import counted
 
 
 def main(
-    folder: FolderOutput,
+    file: FileOutput,
     parts: Annotated[list[str], Argument(help="all parts of one output, in any order"), Role.INPUT],
 ) -> None:
     """Write the whole."""
     opened = open_parts(parts)
-    replace_request(folder.request, whole_request(opened))
+    replace_request(file.request, whole_request(opened))
+    together = f"from {counted(len(opened), 'part')}"
     if opened[0].record["kind"] != "vectors":
-        raise InputError(f"{opened[0].record['kind']} cannot be gathered", where=opened[0].path)
-    with open_folder(folder) as work:
+        with open_file(file) as work:
+            gather_file(work, opened)
+        return reporting.say(f"{file.output}: {opened[0].record['kind']} {together}")
+    if file.output == "-":
+        raise InputError("vectors are a folder, and cannot be written to standard output", remedy="use -o FOLDER")
+    with open_folder(file) as work:
         from drtools.encoding.parts import GatheredVectors
 
         made = GatheredVectors(work, opened).run()
         work.finish(**made.record(), gathered=origins(opened))
-    reporting.say(
-        f"{folder.output}: {counted(made.count, 'vector')} of {made.dimension} dimensions, from "
-        f"{counted(len(opened), 'part')}"
-    )
+    reporting.say(f"{file.output}: {counted(made.count, 'vector')} of {made.dimension} dimensions, {together}")

@@ -28,7 +28,7 @@ from typing import Annotated, Literal
 from typer import Option
 
 from drtools import reporting
-from drtools.cli.flags.common import DryRun, MinRel, Only, Queries, Role
+from drtools.cli.flags.common import DryRun, MinRel, Only, PartFlag, Queries, Role
 from drtools.cli.flags.compute import ComputeFlags
 from drtools.cli.flags.encoder import EncoderFlags
 from drtools.cli.flags.mining import MiningFlags, parse_by_rank
@@ -84,6 +84,7 @@ class MineFlags:
     only: Only = None
     k1: Annotated[float, Option(min=0, help="BM25's k1", rich_help_panel=BM25)] = 0.9
     b: Annotated[float, Option(min=0, max=1, help="BM25's b", rich_help_panel=BM25)] = 0.4
+    part: PartFlag = None
 
     @property
     def source(self) -> SourceSpec | str:
@@ -113,6 +114,7 @@ def main(
             Searched,
             mine,
             open_mined_source,
+            part_of_queries,
             positives_of,
             random_source,
             say_mining_costs,
@@ -133,6 +135,8 @@ def main(
                 keep = mining.keep_duplicates
                 avoided = what_to_avoid(opened, positives, flags.qrels, keep, flags.corpus, input_behind)
         asked = [(query_id, text) for query_id, text in texts.items() if positives is None or query_id in positives]
+        part = part_of_queries(flags.part, source, len(asked))
+        asked = asked[part["first"] : part["last"]] if part else asked
 
         def take(some: Sequence[tuple[str, str]]) -> Counter[str]:
             return mine(work, source, some, positives, rules, labels, avoided, FLAGS_OF_RULES)
@@ -140,7 +144,7 @@ def main(
         say_mining_costs(work, source, asked, take)
         counts = take(asked)
         report(counts, mining, flags.by_rank, flags.random)
-        work.finish(kind="examples", counts=dict(counts))
+        work.finish(kind="examples", counts=dict(counts), **({"part": part} if part else {}))
 
 
 def input_behind(artefact: str, what: Literal["corpus", "vectors"]) -> str | None:

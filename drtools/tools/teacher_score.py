@@ -30,7 +30,7 @@ from typing import Annotated
 
 from typer import Argument, Option
 
-from drtools.cli.flags.common import DryRun, Role, TitleSeparator
+from drtools.cli.flags.common import DryRun, PartFlag, Role, TitleSeparator
 from drtools.cli.flags.compute import ComputeFlags
 from drtools.cli.flags.encoder import PieceFlags
 from drtools.cli.flags.outputs import FileOutput
@@ -128,6 +128,7 @@ class ScoringFlags(ScoringSettings):
             rich_help_panel=PIECES,
         ),
     ] = None
+    part: PartFlag = None
 
 
 def main(

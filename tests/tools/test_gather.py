@@ -14,7 +14,9 @@ from preloaded import kill
 
 from drtools.encoding import parts as gathering
 from drtools.errors import InputError
+from drtools.formats.trec import read_run
 from drtools.outputs.parts import Part
+from drtools.search import mining_run, sources
 
 FP32 = ["--precision", "fp32"]
 
@@ -202,3 +204,68 @@ def test_of_two_gathers_at_once_one_writes(toy, encoder_folder, drtools, monkeyp
     assert drtools("gather", *parts, "-o", toy.folder / "gathered").status == 0
     assert outcomes[0].status == 1 and "another process" in outcomes[0].err, outcomes[0]
     assert content(toy.folder / "gathered") == content(whole)
+
+
+def gathered_file(toy, drtools, command, kind="jsonl"):
+    """Return the bytes and facts of the whole output of a command, and of its three parts gathered."""
+    whole, gathered = toy.folder / f"whole.{kind}", toy.folder / f"gathered.{kind}"
+    for out, more in [(whole, []), *((toy.folder / f"{n}.{kind}.gz", ["--part", f"{n}/3"]) for n in (3, 1, 2))]:
+        outcome = drtools(*command, *more, "-o", out)
+        assert outcome.status == 0, outcome.err
+    outcome = drtools("gather", *(toy.folder / f"{n}.{kind}.gz" for n in (2, 3, 1)), "-o", gathered)
+    assert outcome.status == 0, outcome.err
+    assert gathered.read_bytes() == whole.read_bytes()
+    records = [json.loads(path.with_name(f"{path.name}.manifest.json").read_text()) for path in (whole, gathered)]
+    assert [each["part"] for each in records[1].pop("gathered")] == ["1/3", "2/3", "3/3"]
+    for record in records:
+        record.pop("created"), record.pop("seconds")
+        files = list(record.pop("files").values())
+        record["files"] = files
+        for name in ("computed", "tokens"):  # of the whole, whose scores the parts find in the cache
+            record["counts"].pop(name, None)
+    assert "already done" in drtools(*command, "-o", gathered).err
+    return records
+
+
+@pytest.mark.bits
+def test_gathered_scores_are_those_of_one_machine(toy, rankers, drtools):
+    command = ["teacher-score", "--teacher", rankers["bert"], "--corpus", toy.corpus, "--queries", toy.queries, *FP32]
+    lines = Path(toy.examples).read_text().splitlines()
+    Path(toy.examples).write_text("".join(f"{line}\n" for line in lines[:19]))
+    whole, gathered = gathered_file(toy, drtools, [*command, "--examples", toy.examples])
+    assert gathered == whole and whole["counts"]["examples"] == 19 and whole["counts"]["pairs"] == 19 * 4
+
+
+def test_without_a_common_cache_scores_are_those_of_one_machine_up_to_rounding(
+    toy, rankers, drtools, monkeypatch, tmp_path
+):
+    """As on machines of their own. The last bits of a score depend on its batch."""
+    run = toy.folder / "some.run"
+    run.write_text("".join(f"q{n} Q0 d{(n + 8 * at) % 60} {at} {-at} x\n" for n in range(20) for at in range(1, 8)))
+    command = ["teacher-score", "--teacher", rankers["bert"], "--corpus", toy.corpus, "--queries", toy.queries, *FP32]
+    command += ["--run", run]
+    for name, more in {"whole": [], "1": ["--part", "1/2"], "2": ["--part", "2/2"]}.items():
+        monkeypatch.setenv("DRTOOLS_CACHE", str(tmp_path / f"cache-{name}"))
+        assert drtools(*command, *more, "-o", toy.folder / f"{name}.run").status == 0
+    assert drtools("gather", toy.folder / "1.run", toy.folder / "2.run", "-o", toy.folder / "gathered.run").status == 0
+    found, expected = read_run(str(toy.folder / "gathered.run")), read_run(str(toy.folder / "whole.run"))
+    assert list(found) == list(expected) and len(found) == 20
+    for query, hits in expected.items():
+        assert found[query] == pytest.approx(hits, abs=1e-5) and len(hits) == 7
+
+
+@pytest.mark.bits
+def test_gathered_negatives_are_those_of_one_machine(toy, encoder_folder, drtools, monkeypatch):
+    """Dense sources are cut at whole blocks of queries, whose bits do not change; others anywhere."""
+    vectors = encode(toy, encoder_folder, drtools, toy.folder / "vectors", "--corpus", toy.corpus)
+    command = ["mine-negatives", "--queries", toy.queries, "--qrels", toy.qrels, "--negatives", 3]
+    dense = [*command, "--vectors", vectors, *FP32]
+    refused = drtools(*dense, "--part", "1/2", "-o", toy.folder / "x")
+    assert refused.status == 2 and "20 queries, and parts are cut at multiples of 2,048" in refused.err
+    for module in (mining_run, sources):
+        monkeypatch.setattr(module, "QUERIES_A_BLOCK", 8)
+    whole, gathered = gathered_file(toy, drtools, dense)
+    assert gathered == whole and whole["counts"]["queries"] == 20 and whole["counts"]["negatives"] == 60
+    random_hits = [*command, "--random", "--corpus", toy.corpus]
+    whole, gathered = gathered_file(toy, drtools, random_hits, "random.jsonl")
+    assert gathered == whole and whole["counts"]["queries"] == 20
