@@ -20,6 +20,7 @@ import torch
 
 from drtools.models.device import device_kind
 from drtools.search.checks import check_queries, name, refuse_empty, refuse_not_finite
+from drtools.search.staging import rows_of_half, staged
 
 if TYPE_CHECKING:
     from drtools.formats.joined_vectors import JoinedArray
@@ -62,6 +63,8 @@ def search(
     chunks = [filled_up(chunk.to(device)) for chunk in chunks]
     if block_rows is None:
         block_rows = BLOCK_BYTES[device_kind(device)] // (4 * (len(chunks[0]) + vectors.shape[1]))
+        if device != "cpu" and not isinstance(vectors, torch.Tensor):  # it goes through page-locked memory
+            block_rows = min(block_rows, rows_of_half(vectors.shape[1], vectors.dtype))
     block_rows = -(-min(block_rows, len(vectors)) // SIDE) * SIDE
     products = torch.empty(len(chunks[0]), block_rows, device=device)
     for start, count, block in blocks(vectors, block_rows, device):
@@ -179,12 +182,19 @@ def blocks(
             block[count:] = 0
             yield start, count, block
         return
+    if device != "cpu":
+        parts = [slice(start, start + block_rows) for start in range(0, len(vectors), block_rows)]
+        for part, (count, rows) in zip(parts, staged(vectors, parts, device), strict=True):
+            block[:count] = rows
+            block[count:] = 0
+            yield part.start, count, block
+        return
     # torch converts float16 forty times faster than numpy, but warns of memory that it may not write to
-    staged = torch.empty(block.shape, dtype=torch.float16 if vectors.dtype == "float16" else torch.float32)
+    read = torch.empty(block.shape, dtype=torch.float16 if vectors.dtype == "float16" else torch.float32)
     for start in range(0, len(vectors), block_rows):
         count = min(block_rows, len(vectors) - start)
-        staged.numpy()[:count] = vectors[start : start + count]
-        block[:count] = staged[:count].to(device)
+        read.numpy()[:count] = vectors[start : start + count]
+        block[:count] = read[:count]
         block[count:] = 0
         yield start, count, block
 

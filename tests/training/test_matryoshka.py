@@ -97,6 +97,9 @@ def test_adore_keeps_the_lists_of_whole_vectors_and_cuts_documents_too(normalize
         def vectors_of(self, rows, decoded):
             return documents[rows]
 
+        def tensor_of(self, rows, decoded):
+            return torch.from_numpy(documents[rows])
+
     judged = {str(at): Judged(np.array([at, at + 9]), np.ones(2, np.float32)) for at in range(4)}
     loss = AdoreLoss(
         Frozen(),

@@ -16,7 +16,7 @@ import torch
 from drtools.errors import InputError, param
 from drtools.formats.vectors import named_fingerprints, open_document_vectors
 from drtools.outputs import manifest
-from drtools.search import exact, faiss_gpu, faiss_index
+from drtools.search import exact, faiss_gpu, faiss_index, staging
 from drtools.search.index_manifest import read_index
 from drtools.search.query_vectors import refuse_another_encoder
 from drtools.search.rescoring import refuse_other_vectors
@@ -78,10 +78,10 @@ class LiveIndex:
             self.ids = ids
             self.on_gpus = faiss_gpu.put_on_gpus(self.index, device)
 
-        self.searched: np.ndarray | torch.Tensor | None = None
-        if self.index is None:
-            assert self.array is not None, "there are vectors, an index, or both"
-            self.searched = self._kept_near(self.array[self._own_rows()])
+        own = None if self.array is None else self._kept_near(self.array[self._own_rows()])
+        self.searched = own if self.index is None else None
+        far, _ = world.agree(not isinstance(own, torch.Tensor), 0.0)  # in any process
+        self.near = None if far or not isinstance(own, torch.Tensor) else own  # this process's share, on its GPU
 
     def _own_rows(self) -> slice:
         """Return the rows that this process searches."""
@@ -162,4 +162,24 @@ class LiveIndex:
             assert self.index is not None, "decoding needs an index"
             return faiss_index.reconstruct(self.index, rows)
         assert self.array is not None, "exact vectors are in the folder"
+        if self.near is not None and self.world.size == 1:
+            return self.tensor_of(rows, decoded).cpu().numpy()
         return np.asarray(self.array[rows], np.float32)
+
+    def tensor_of(self, rows: np.ndarray, decoded: bool) -> torch.Tensor:
+        """Return what `vectors_of` returns, on the device.
+
+        `rows` are in ascending order. Each process must call it with the same rows.
+        """
+        if decoded:
+            return torch.from_numpy(self.vectors_of(rows, decoded)).to(self.device)
+        assert self.array is not None, "exact vectors are in the folder"
+        if self.near is not None:
+            shares = self.world.shares(len(self))
+            own = shares[self.world.rank]
+            here = rows[(own.start <= rows) & (rows < own.stop)] - own.start
+            counts = [int(((part.start <= rows) & (rows < part.stop)).sum()) for part in shares]
+            return self.world.gather(self.near[torch.from_numpy(here).to(self.near.device)].float(), counts)
+        if self.device.startswith("cuda"):
+            return staging.gathered(self.array, rows, self.device)
+        return torch.from_numpy(self.vectors_of(rows, decoded)).to(self.device)

@@ -201,7 +201,7 @@ class AdoreLoss:
     def _scores(self, queries: Tensor, lists: list[RankedCandidates]) -> list[Tensor]:  # [Q, D] -> [R] a query
         """Score each list; a row that is in several lists is read, and multiplied with all queries, only once."""
         rows, places = np.unique(np.concatenate([candidates.rows for candidates in lists]), return_inverse=True)
-        documents = torch.from_numpy(self.live.vectors_of(rows, self.decoded)).to(queries.device)
+        documents = self.live.tensor_of(rows, self.decoded).to(queries.device)
         if queries.shape[1] < documents.shape[1]:
             documents = prefix(documents, queries.shape[1], self.normalized)
         table = self.scale * (queries @ documents.T)

@@ -33,6 +33,9 @@ class Frozen:
     def vectors_of(self, rows, decoded):
         return self.array[rows]
 
+    def tensor_of(self, rows, decoded):
+        return torch.from_numpy(self.vectors_of(rows, decoded))
+
 
 def naive_loss(queries, documents, judged, depth, metric, cut, append_missing):
     """The mean over queries of the mean over pairs, straight from the definition.
