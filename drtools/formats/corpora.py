@@ -35,6 +35,8 @@ QUERY_COLUMNS = tsv.ColumnLayout(
     {2: ("id", "text")},
     "`qid<TAB>text`",
 )
+DOCUMENTS_EXPECTED = "JSONL with _id, title and text"
+QUERIES_EXPECTED = "JSONL with _id and text, or `qid<TAB>text`"
 
 
 class Document(NamedTuple):
@@ -164,17 +166,26 @@ def read_queries(path: str | Path) -> dict[str, str]:
     """Return {query id: text} of JSONL or `qid<TAB>text`, in the file's order; raise InputError for duplicate ids."""
     queries: dict[str, str] = {}
     numbers: dict[str, int] = {}
-    lines, is_json = lines_of(path)
-    for number, query_id, text in _queries_of_json(lines, path) if is_json else _queries_of_tsv(lines, path):
+    for number, query_id, text in each_query(path):
         if query_id in queries:
-            raise InputError(
-                f"the query id {query_id!r} is also on line {numbers[query_id]}; ids must be unique",
-                where=f"{shown(path)}:{number}",
-            )
+            raise twice("query", query_id, numbers[query_id], number, path)
         queries[query_id], numbers[query_id] = text, number
     if not queries:
-        raise InputError("no queries", where=shown(path), expected="JSONL with _id and text, or `qid<TAB>text`")
+        raise InputError("no queries", where=shown(path), expected=QUERIES_EXPECTED)
     return queries
+
+
+def twice(what: str, text_id: str, first: int, number: int, path: str | Path) -> InputError:
+    """Return the error for the id of a document or a query that two lines have."""
+    return InputError(
+        f"the {what} id {text_id!r} is also on line {first}; ids must be unique", where=f"{shown(path)}:{number}"
+    )
+
+
+def each_query(path: str | Path) -> Iterator[tuple[int, str, str]]:
+    """Yield (line number, id, text) of queries."""
+    lines, is_json = lines_of(path)
+    return _queries_of_json(lines, path) if is_json else _queries_of_tsv(lines, path)
 
 
 def _queries_of_json(lines: Iterator[tuple[int, bytes]], path: str | Path) -> Iterator[tuple[int, str, str]]:

@@ -10,14 +10,22 @@ import os
 import sqlite3
 import tempfile
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from drtools import reporting
 from drtools.errors import InputError, WorldError
-from drtools.formats.corpora import Document, note_unused_columns, read_corpus
+from drtools.formats.corpora import (
+    DOCUMENTS_EXPECTED,
+    QUERIES_EXPECTED,
+    Document,
+    each_query,
+    note_unused_columns,
+    read_corpus,
+    twice,
+)
 from drtools.formats.ids import Ids
 from drtools.formats.lines import local, shown
 from drtools.outputs.cache import (
@@ -45,6 +53,25 @@ FEWEST_IDS = 1000  # to ask for before all are copied
 FACTS = ("documents", "empty", "characters")
 SQLITE = b"SQLite format 3\0"  # how its files begin, and no corpus
 VERSION = 4  # of the tables and of what is read into them; another version is another file
+
+
+class Reading(NamedTuple):
+    """How a kind of file is read into a store. `mark` is a part of the name of the store."""
+
+    mark: str
+    documents: Callable[[Path], Iterator[tuple[int, Document]]]
+    note: Callable[[Path], None]
+    what: str
+    plural: str
+    expected: str
+
+
+def _query_documents(path: Path) -> Iterator[tuple[int, Document]]:
+    return ((number, Document(query_id, "", text)) for number, query_id, text in each_query(path))
+
+
+CORPUS = Reading("", read_corpus, note_unused_columns, "document", "documents", DOCUMENTS_EXPECTED)
+QUERIES = Reading("q", _query_documents, lambda path: None, "query", "queries", QUERIES_EXPECTED)
 
 
 class CorpusStore:
@@ -114,34 +141,40 @@ class CorpusStore:
             yield from map(Document._make, found)
 
     def ids_at(self, rows: Sequence[int] | np.ndarray) -> list[str]:
-        """Return the ids of rows.
-
-        Once many were asked for, all ids are copied to a file without a name that is memory-mapped, so that each takes
-        a microsecond.
-        """
-        self._asked += len(rows)
-        if self._ids is None and self._asked > max(FEWEST_IDS, self.count // 16):
-            self._ids = self._mapped_ids()
-        if self._ids is not None:
-            return self._ids.at(rows)
+        """Return the ids of rows. Once many were asked for, all are memory-mapped, so that each takes a microsecond."""
+        if self._is_asked_for(len(rows)):
+            return self._mapped_ids().at(rows)
         return [self._one("select id from documents where row = ?", (int(row),))[0] for row in rows]
 
+    def _is_asked_for(self, count: int) -> bool:
+        """Count ids that are looked up; return whether they are so many that mapping all saves time."""
+        self._asked += count
+        return self._asked > max(FEWEST_IDS, self.count // 4)
+
+    def forget_ids(self) -> None:
+        """Give back the memory of mapped ids, 24 bytes each, until many are looked up again."""
+        self._ids, self._asked = None, 0
+
     def _mapped_ids(self) -> Ids:
-        """Copy all ids to a file that is gone with this process, and map it."""
+        """Return all ids, memory-mapped from a copy that is gone with this process."""
+        if self._ids is not None:
+            return self._ids
         with tempfile.TemporaryFile(prefix="drtools-ids-") as copy:
             for first in range(0, self.count, IDS_A_COPY):
                 some = "select id from documents where row between ? and ? order by row"
-                copy.write(
-                    "".join(f"{text_id}\n" for (text_id,) in self._read(some, (first, first + IDS_A_COPY - 1))).encode()
-                )
+                found = self._read(some, (first, first + IDS_A_COPY - 1))
+                copy.write("".join(f"{text_id}\n" for (text_id,) in found).encode())
             copy.flush()
             ids = Ids(Path(f"{OPEN_FILES}{copy.fileno()}"))
         if len(ids) != self.count:
             raise self._damaged(f"{len(ids)} rows of {self.count}")
+        self._ids = ids
         return ids
 
     def rows_of(self, document_ids: Sequence[str]) -> list[int | None]:
         """Return the row of each id, None for one that is not in the corpus."""
+        if self._is_asked_for(len(document_ids)):
+            return [None if row < 0 else row for row in self._mapped_ids().rows_of(document_ids).tolist()]
         known: dict[str, int] = {}
         for first in range(0, len(document_ids), IDS_A_READ):
             part = document_ids[first : first + IDS_A_READ]
@@ -156,6 +189,15 @@ class CorpusStore:
         """Return a document, or None if the corpus lacks it."""
         found = self._read("select id, title, text from documents where id = ?", (document_id,))
         return Document._make(found[0]) if found else None
+
+    def texts_of(self, document_ids: Sequence[str]) -> dict[str, str]:
+        """Return the texts, without titles, of those of the ids that are there."""
+        found: dict[str, str] = {}
+        for first in range(0, len(document_ids), IDS_A_READ):
+            part = document_ids[first : first + IDS_A_READ]
+            select = f"select id, text from documents where id in ({','.join('?' * len(part))})"
+            found.update(self._read(select, part))
+        return found
 
     def place(self, target: Path) -> None:
         """Give the store another name: a hard link where the file system allows it, else a copy.
@@ -190,12 +232,19 @@ def open_store(corpus: str) -> CorpusStore:
     source = Path(local(corpus))
     if source.is_dir():
         raise InputError("a folder was found where a corpus file was expected", where=shown(corpus))
-    if _is_store(source):
-        return CorpusStore(source, corpus)
+    return CorpusStore(source, corpus) if _is_store(source) else _open(source, corpus, CORPUS)
+
+
+def open_query_store(queries: str) -> CorpusStore:
+    """Open the store of a file of queries, whose texts have no titles; build it if there is none for this content."""
+    return _open(Path(local(queries)), queries, QUERIES)
+
+
+def _open(source: Path, corpus: str, reading: Reading) -> CorpusStore:
     fingerprint = file_fingerprint(source)
-    path = make_folder(cache_directory() / STORES) / f"{fingerprint}-{VERSION}.sqlite"
+    path = make_folder(cache_directory() / STORES) / f"{fingerprint}-{VERSION}{reading.mark}.sqlite"
     if path.exists():
-        note_unused_columns(source)
+        reading.note(source)
         try:
             return CorpusStore(path, corpus, fingerprint)
         except FileNotFoundError:  # removed between the two lines
@@ -205,12 +254,12 @@ def open_store(corpus: str) -> CorpusStore:
             with suppress(OSError):
                 path.unlink()
     try:
-        _build_alone(source, corpus, path, fingerprint)
+        _build_alone(source, corpus, path, fingerprint, reading)
     except (OSError, sqlite3.OperationalError) as error:
         if getattr(error, "filename", None) == str(source):
             raise
         try:
-            store = _temporary_store(source, corpus, fingerprint)
+            store = _temporary_store(source, corpus, fingerprint, reading)
         except (OSError, sqlite3.OperationalError):
             raise WorldError(
                 f"{path}: the cache cannot be written ({reason(error)}), nor can {tempfile.gettempdir()}; make room, "
@@ -226,32 +275,32 @@ def _is_store(source: Path) -> bool:
         return stream.read(len(SQLITE)) == SQLITE
 
 
-def _build_alone(source: Path, corpus: str, path: Path, fingerprint: str) -> None:
+def _build_alone(source: Path, corpus: str, path: Path, fingerprint: str, reading: Reading) -> None:
     """Build a store, unless another process does so meanwhile."""
     with alone(path.with_suffix(".lock")):
         if not path.exists():
-            _build(source, corpus, path, fingerprint)
+            _build(source, corpus, path, fingerprint, reading)
             if not is_nameless(source):
                 remember_places([(path.stem, str(source.resolve()))])
         else:
-            note_unused_columns(source)
+            reading.note(source)
     path.with_suffix(".lock").unlink(missing_ok=True)
 
 
-def _temporary_store(source: Path, corpus: str, fingerprint: str) -> CorpusStore:
+def _temporary_store(source: Path, corpus: str, fingerprint: str, reading: Reading) -> CorpusStore:
     """Build a store among temporary files, for a cache that cannot be written; its file goes with this process."""
     with tempfile.TemporaryDirectory(prefix="drtools-store-") as folder:
         path = Path(folder) / "store.sqlite"
-        _build(source, corpus, path, fingerprint)
+        _build(source, corpus, path, fingerprint, reading)
         return CorpusStore(path, corpus, fingerprint)  # which holds the file open, so that its name is needed no more
 
 
-def _build(source: Path, corpus: str, path: Path, fingerprint: str) -> None:
+def _build(source: Path, corpus: str, path: Path, fingerprint: str, reading: Reading) -> None:
     temporary = path.with_suffix(".partial")
     temporary.unlink(missing_ok=True)
     try:
         with closing(sqlite3.connect(temporary, isolation_level=None)) as connection:
-            _fill(connection, source, corpus)
+            _fill(connection, source, corpus, reading)
         if file_fingerprint(source) != fingerprint:
             raise WorldError(f"{shown(corpus)}: was changed while it was read; run the command again once it is whole")
         with open(temporary, "rb") as written:
@@ -261,7 +310,7 @@ def _build(source: Path, corpus: str, path: Path, fingerprint: str) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def _fill(connection: sqlite3.Connection, source: Path, corpus: str) -> None:
+def _fill(connection: sqlite3.Connection, source: Path, corpus: str, reading: Reading) -> None:
     # nothing is lost by a crash: an unfinished file never gets its name
     connection.executescript("""
         pragma journal_mode = off; pragma synchronous = off; pragma locking_mode = exclusive;
@@ -269,27 +318,28 @@ def _fill(connection: sqlite3.Connection, source: Path, corpus: str) -> None:
         create table facts (name text primary key, value integer);
     """)
     facts = dict.fromkeys(FACTS, 0)
-    with reporting.progress(f"reading {shown(corpus)}", None, "documents") as progress:
+    with reporting.progress(f"reading {shown(corpus)}", None, reading.plural) as progress:
         connection.execute("begin")
-        connection.executemany("insert into documents values (?, ?, ?, ?)", _counted(source, facts, progress))
+        connection.executemany(
+            "insert into documents values (?, ?, ?, ?)", _counted(reading.documents(source), facts, progress)
+        )
         connection.execute("commit")
     if not facts["documents"]:
-        raise InputError("no documents", where=shown(corpus), expected="JSONL with _id, title and text")
+        raise InputError(f"no {reading.plural}", where=shown(corpus), expected=reading.expected)
     try:
         connection.execute("create unique index documents_by_id on documents (id)")
     except sqlite3.IntegrityError:
-        twice = "select id from documents group by id having count(*) > 1 order by min(row) limit 1"
-        (document_id,) = connection.execute(twice).fetchone()
-        lines = [number for number, document in read_corpus(source) if document.id == document_id]
-        raise InputError(
-            f"the document id {document_id!r} is also on line {lines[0]}; ids must be unique",
-            where=f"{shown(corpus)}:{lines[1]}",
-        ) from None
+        repeated = "select id from documents group by id having count(*) > 1 order by min(row) limit 1"
+        (text_id,) = connection.execute(repeated).fetchone()
+        lines = [number for number, document in reading.documents(source) if document.id == text_id]
+        raise twice(reading.what, text_id, lines[0], lines[1], corpus) from None
     connection.executemany("insert into facts values (?, ?)", facts.items())
 
 
-def _counted(source: Path, facts: dict[str, int], progress: reporting.Progress) -> Iterator[tuple[int, str, str, str]]:
-    for row, (_, document) in enumerate(read_corpus(source)):
+def _counted(
+    documents: Iterator[tuple[int, Document]], facts: dict[str, int], progress: reporting.Progress
+) -> Iterator[tuple[int, str, str, str]]:
+    for row, (_, document) in enumerate(documents):
         yield row, *document
         facts["documents"] += 1
         facts["empty"] += not (document.title.strip() or document.text.strip())

@@ -9,6 +9,7 @@ from drtools.errors import InputError
 from drtools.formats.dark_items import Dark, dark_records, parse_dark
 from drtools.formats.json_lines import checked_id, json_line, read_json_lines
 from drtools.formats.lines import shown
+from drtools.formats.seen_ids import SeenIds
 
 
 @dataclass
@@ -112,15 +113,22 @@ def parse_example(record: dict[str, Any], path: str | Path, number: int) -> Exam
 
 def read_examples(path: str | Path) -> Iterator[Example]:
     """Yield the examples of a file; raise InputError for a query that occurs twice."""
-    lines: dict[str, int] = {}
+    seen, is_empty = SeenIds(), True
     for number, record in read_json_lines(path):
         example = parse_example(record, path, number)
-        if example.query_id in lines:
+        is_empty = False
+        if seen.add(example.query_id) and (first := _first_line_of(example.query_id, path)) < number:
             raise InputError(
-                f"query {example.query_id!r} is also on line {lines[example.query_id]}; a query has one example",
+                f"query {example.query_id!r} is also on line {first}; a query has one example",
                 where=f"{shown(path)}:{number}",
             )
-        lines[example.query_id] = number
         yield example
-    if not lines:
+    if is_empty:
         raise InputError("no examples; mine-negatives writes them", where=shown(path))
+
+
+def _first_line_of(query_id: str, path: str | Path) -> int:
+    """Return the first line of a query, which has one."""
+    return next(
+        number for number, record in read_json_lines(path) if checked_id(record["query_id"], path, number) == query_id
+    )

@@ -50,10 +50,14 @@ class Join:
         """Look up ids, and return those that are not in the other file."""
         wanted = list(ids)
         lacking = missing_from(wanted, self.known)
+        self.looked_up(wanted, lacking)
+        return lacking
+
+    def looked_up(self, wanted: Sequence[str], lacking: Sequence[str]) -> None:
+        """Count ids that were looked up elsewhere as `look_up` does, and those that were missing."""
         if len(self.met) < IDS_MET:
             self.met.update(wanted[:IDS_MET])
         self.count(len(wanted), lacking)
-        return lacking
 
     def count(self, asked: int, lacking: Sequence[str]) -> None:
         """Count ids that were looked up elsewhere, and those that were missing."""

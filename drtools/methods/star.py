@@ -271,7 +271,7 @@ class HardNegativeRefresh:
         from drtools.training.examples import RaggedArray
 
         encoder, examples = self.model.of("query"), source.examples
-        queries, _ = encode_texts(encoder, examples.queries, "query", self.computing)
+        queries, _ = encode_texts(encoder, list(examples.queries), "query", self.computing)
         scores, rows = search(vectors, queries, self.depth, device=self.computing.device)
         flags = replace(self.flags, seed=self.flags.seed + step)  # a new draw each time
         removed: Counter[str] = Counter()

@@ -1,7 +1,7 @@
 """List what is in the cache, and remove what has not been used for a long time.
 
-Only texts, scores and copies of models are removed. Their files are known by their names and folders. A file that a
-process has open is kept.
+Only texts, examples, scores and copies of models are removed. Their files are known by their names and folders. A file
+that a process has open is kept.
 """
 
 from __future__ import annotations
@@ -19,16 +19,18 @@ from drtools.outputs.cache_locks import at_once
 from drtools.outputs.fingerprints import FINGERPRINTS, known_paths
 from drtools.outputs.places import MEMORY, places_of
 
-STORES, SCORES, MODELS = "stores", "scores", "models"  # folders of the cache
+STORES, SCORES, MODELS, EXAMPLES = "stores", "scores", "models", "examples"  # folders of the cache
+FACTS = "facts.json"  # of examples; a process that has them open holds this file
 SECONDS_A_DAY = 86_400
 NAMES = {
-    "texts": (STORES, re.compile(r"((?P<content>[0-9a-f]{32})-\d+)\.(sqlite|partial|lock)")),
+    "texts": (STORES, re.compile(r"((?P<content>[0-9a-f]{32})-\d+q?)\.(sqlite|partial|lock)")),
     "scores": (SCORES, re.compile(r"((?P<content>[0-9a-f]{32})-[a-z0-9]+)\.(sqlite|sqlite-wal|sqlite-shm|lock)")),
     "models": (MODELS, re.compile(r"((?P<content>[0-9a-f]{32})-\d+)(\.partial|\.lock)?")),  # folders and locks
+    "examples": (EXAMPLES, re.compile(r"((?P<content>[0-9a-f]{32})-\d+)(\.partial|\.lock)?")),  # the same
     "fingerprints": ("", re.compile(rf"({re.escape(FINGERPRINTS)})(-journal|-wal|-shm)?")),
     "places": ("", re.compile(rf"({re.escape(MEMORY)})(-journal|-wal|-shm)?")),
 }
-REMOVED = ("texts", "scores", "models")  # what is removed when it is asked for
+REMOVED = ("texts", "scores", "models", "examples")  # what is removed when it is asked for
 BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 Outcome = Literal["removed", "in use", "scores"]
 
@@ -70,7 +72,7 @@ def _whose(path: Path, root: Path) -> tuple[str, str]:
     """Return the kind of a file, and the name that it shares with the files of the same entry."""
     if not path.is_symlink():
         *inner, last = path.relative_to(root).parts
-        if inner[:1] == [MODELS] and len(inner) > 1:  # a file in the folder of a model
+        if inner[:1] in ([MODELS], [EXAMPLES]) and len(inner) > 1:  # a file in the folder of a model or of examples
             inner, last = inner[:1], inner[1]
         for kind, (folder, pattern) in NAMES.items():
             found = pattern.fullmatch(last) if inner == ([folder] if folder else []) else None
@@ -132,6 +134,8 @@ def _remove(entry: Entry, dry_run: bool) -> bool:
         if lock and not held.enter_context(at_once(lock)):
             return False
         for path in entry.files:
+            if entry.kind == "examples" and path.name == FACTS and not held.enter_context(at_once(path)):
+                return False
             if path.suffix != ".sqlite":
                 continue
             if entry.kind == "texts" and not held.enter_context(at_once(path)):
@@ -141,15 +145,15 @@ def _remove(entry: Entry, dry_run: bool) -> bool:
         if not dry_run:
             for path in sorted(entry.files, key=lambda path: path == lock):
                 path.unlink(missing_ok=True)
-                if entry.kind == "models" and path != lock:
+                if entry.kind in ("models", "examples") and path != lock:
                     _remove_empty(path.parent)
     return True
 
 
 def _remove_empty(folder: Path) -> None:
-    """Remove a folder of a model, and the one above it, if nothing is left in them."""
+    """Remove a folder of a model or of examples, and the one above it, if nothing is left in them."""
     with suppress(OSError):
-        while folder.name != MODELS:
+        while folder.name not in (MODELS, EXAMPLES):
             folder.rmdir()
             folder = folder.parent
 

@@ -81,31 +81,33 @@ class EpochSampler:
 
     def __init__(self, sources: Sequence[ExampleSource], batch_queries: int, seed: int) -> None:
         self.sources, self.batch_queries, self.seed = sources, batch_queries, seed
-        self.epoch_queries = sum(len(copies) for copies in self._copies(0))
+        self.counts = [len(source.examples) * int(source.weight) + _rest(source) for source in sources]
+        self.ends = np.cumsum(self.counts)  # of each source among all visits of an epoch
+        self.epoch_queries = int(self.ends[-1])
         self._order = lru_cache(maxsize=2)(self._order_of)
+        self._shares = lru_cache(maxsize=2 * len(sources))(self._share_of)
         self.alone = any(source.alone for source in sources)
-        self.counts = [len(copies) for copies in self._copies(0)]
         self._own_order = lru_cache(maxsize=2 * len(sources))(self._own_order_of)
         self._batches = lru_cache(maxsize=2)(self._batches_of)
 
-    def _copies(self, epoch: int) -> list[list[tuple[int, int, int]]]:
-        """Return the visits of an epoch as (source, example, copy), for each source."""
-        visits = []
-        for number, source in enumerate(self.sources):
-            count = len(source.examples)
-            whole = int(source.weight)
-            some = generator(self.seed, "share", epoch, number).permutation(count)[
-                : round((source.weight - whole) * count)
-            ]
-            visits.append(
-                [(number, at, copy) for copy in range(whole) for at in range(count)]
-                + [(number, int(at), whole) for at in some]
-            )
-        return visits
+    def _share_of(self, number: int, epoch: int) -> np.ndarray:
+        """Return the examples of a source that an epoch visits once more than the others."""
+        source = self.sources[number]
+        rest = _rest(source)
+        if not rest:
+            return np.empty(0, np.int64)
+        return generator(self.seed, "share", epoch, number).permutation(len(source.examples))[:rest].copy()
 
-    def _order_of(self, epoch: int) -> list[tuple[int, int, int]]:
-        visits = [visit for source in self._copies(epoch) for visit in source]
-        return [visits[at] for at in generator(self.seed, "order", epoch).permutation(len(visits))]
+    def _example(self, number: int, epoch: int, at: int) -> tuple[int, int]:
+        """Return (example, copy) of a visit of a source, by its place before the visits are shuffled."""
+        source = self.sources[number]
+        copy, example = divmod(at, len(source.examples))
+        if copy < int(source.weight):
+            return example, copy
+        return int(self._shares(number, epoch)[example]), copy
+
+    def _order_of(self, epoch: int) -> np.ndarray:
+        return _shuffled(self.epoch_queries, generator(self.seed, "order", epoch))
 
     def __call__(self, step: int) -> list[Visit]:
         """Return the visits of a step."""
@@ -114,7 +116,9 @@ class EpochSampler:
         visits = []
         for place in range(step * self.batch_queries, (step + 1) * self.batch_queries):
             epoch = place // self.epoch_queries
-            number, at, copy = self._order(epoch)[place % self.epoch_queries]
+            drawn = int(self._order(epoch)[place % self.epoch_queries])
+            number = int(np.searchsorted(self.ends, drawn, "right"))
+            at, copy = self._example(number, epoch, drawn - int(self.ends[number]) + self.counts[number])
             source = self.sources[number]
             visits.append(Visit(source, at, (self.seed, epoch, source.examples.query_ids[at], number, copy)))
         return visits
@@ -128,7 +132,7 @@ class EpochSampler:
         source, visits = self.sources[number], []
         for place in range(batch * self.batch_queries, (batch + 1) * self.batch_queries):
             own_epoch, at = divmod(place, self.counts[number])
-            _, example, copy = self._own_order(number, own_epoch)[at]
+            example, copy = self._example(number, own_epoch, int(self._own_order(number, own_epoch)[at]))
             seed = (self.seed, own_epoch, source.examples.query_ids[example], number, copy)
             visits.append(Visit(source, example, seed))
         return visits
@@ -146,9 +150,20 @@ class EpochSampler:
         ]
         return [found[at] for at in generator(self.seed, "batches", epoch).permutation(len(found))]
 
-    def _own_order_of(self, number: int, epoch: int) -> list[tuple[int, int, int]]:
-        visits = self._copies(epoch)[number]
-        return [visits[at] for at in generator(self.seed, "order", epoch, number).permutation(len(visits))]
+    def _own_order_of(self, number: int, epoch: int) -> np.ndarray:
+        return _shuffled(self.counts[number], generator(self.seed, "order", epoch, number))
+
+
+def _rest(source: ExampleSource) -> int:
+    """Return how many examples of a source an epoch visits once more than the others."""
+    return round((source.weight - int(source.weight)) * len(source.examples))
+
+
+def _shuffled(count: int, random: np.random.Generator) -> np.ndarray:
+    """Return what `random.permutation(count)` returns, in four bytes for each number where they suffice."""
+    order = np.arange(count, dtype=np.int32 if count <= np.iinfo(np.int32).max else np.int64)
+    random.shuffle(order)
+    return order
 
 
 def draw(visit: Visit, negatives: int, random: np.random.Generator, among_all: bool = False) -> DrawnExample:

@@ -20,7 +20,7 @@ from drtools.training.distributed import join_processes
 from drtools.training.loop import TrainingRun, fit
 from drtools.training.plan import plan
 from drtools.training.specs import TrainingSpec
-from drtools.training.trained_on import positives_of, queries_of
+from drtools.training.trained_on import TrainingQueries, positives_of
 from drtools.units import counted
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ class TrainingTask:
         Returns None unless this is rank 0, which compares them.
         """
         if self.world.is_first:
-            self.trained = Trained(queries_of(sources), partial(positives_of, sources) if positives else None)
+            self.trained = Trained(TrainingQueries(sources), partial(positives_of, sources) if positives else None)
         return self.trained
 
     def adopt(self, model: Learner, bodies: Sequence[PreTrainedModel]) -> None:

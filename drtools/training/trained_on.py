@@ -13,9 +13,15 @@ if TYPE_CHECKING:
     from drtools.training.sampling import ExampleSource
 
 
-def queries_of(sources: Sequence[ExampleSource]) -> list[tuple[str, str]]:
-    """Return (id, text) of every query."""
-    return [pair for source in sources for pair in zip(source.examples.query_ids, source.examples.queries, strict=True)]
+class TrainingQueries:
+    """(id, text) of every query of some sources, as often as it is asked for."""
+
+    def __init__(self, sources: Sequence[ExampleSource]) -> None:
+        self.sources = sources
+
+    def __iter__(self) -> Iterator[tuple[str, str]]:
+        for source in self.sources:
+            yield from zip(source.examples.query_ids, source.examples.queries, strict=True)
 
 
 def positives_of(sources: Sequence[ExampleSource]) -> Iterator[tuple[str, str]]:

@@ -11,13 +11,14 @@ WORDS = {
     "texts": "texts of",
     "scores": "scores of",
     "models": "weights of",
+    "examples": "rows of",
     "fingerprints": "fingerprints of files",
     "places": "places of inputs",
     "others": "other files",
 }
 
 
-WHOSE = {"texts": "corpus", "scores": "teacher", "models": "model"}
+WHOSE = {"texts": "corpus", "scores": "teacher", "models": "model", "examples": "examples"}
 
 
 def entry_words(entry: Entry) -> str:

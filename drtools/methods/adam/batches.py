@@ -24,7 +24,8 @@ from drtools.training.sampling import EpochSampler, ExampleSource, Visit, draw
 if TYPE_CHECKING:
     from drtools.models.encoder import Encoder
     from drtools.models.pair import EncoderPair
-    from drtools.training.examples import DarkRow, RaggedArray, TrainingExamples
+    from drtools.training.examples import RaggedArray, TrainingExamples
+    from drtools.training.usable_rows import DarkRow
 
 EXAMPLES_A_COUNT = 20_000  # examples that are counted together
 
