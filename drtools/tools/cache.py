@@ -6,9 +6,9 @@
 
 Without flags it prints what is there: texts by corpus, training examples as rows of a corpus, scores by teacher, and
 weights of models that are pickled on the hub, with size and last use. --prune-days removes texts, examples and weights
-that were not used for so many days, --max-size the least recently used until the rest fits. They are made again when they are needed. Teachers' scores take long to
-compute: they are removed only with --scores. What a process has open stays, and so does every file that drtools did not
-write.
+that were not used for so many days, --max-size the least recently used until the rest fits. They are made again when
+they are needed. Teachers' scores take long to compute: they are removed only with --scores. What a process has open
+stays, and so does every file that drtools did not write.
 """
 
 from __future__ import annotations
