@@ -11,11 +11,20 @@ import numpy as np
 
 from drtools import reporting
 from drtools.encoding.folder import EncodingState, note_counts
-from drtools.errors import InputError
+from drtools.errors import InputError, param
 from drtools.formats.npy import span_of_rows
 from drtools.formats.piece_vectors import PieceWriter, open_pieces
 from drtools.formats.row_digests import TEXTS, create_texts, open_texts
-from drtools.formats.vectors import ARRAY, IDS, Counts, EncodedManifest, create_array, open_array, open_vectors
+from drtools.formats.vectors import (
+    ARRAY,
+    IDS,
+    Counts,
+    EncodedManifest,
+    create_array,
+    open_array,
+    open_vectors,
+    write_shards,
+)
 from drtools.models.compute import BATCH_TOKENS, CHUNK
 from drtools.models.device import choose_devices, device_kind
 from drtools.models.specs import ComputeSpec
@@ -50,6 +59,24 @@ def part_of(
         words += f" of chunks of {unit} texts and batches of {spec.batch_tokens or BATCH_TOKENS[kind]} tokens"
     rows = part.rows(len(texts), unit, what)
     return texts.only(rows), part.record(rows, len(texts)), words
+
+
+def gather_shards(work: Work, parts: Sequence[FinishedPart]) -> EncodedManifest:
+    """Write ids, digests of texts and the names of the parts, whose vectors stay where they are."""
+    gathered = GatheredVectors(work, parts)
+    if gathered.has_pieces:
+        raise InputError(
+            "vectors of pieces cannot stay in shards", where=param("shards"), remedy="leave it out, to copy them"
+        )
+    create_texts(work.path, gathered.total)
+    texts = open_texts(work.path, "r+")
+    with open(work.path / IDS, "wb") as id_file:
+        for part, opened in zip(parts, gathered.opened, strict=True):
+            texts[part.part["first"] : part.part["last"]] = open_texts(part.path)
+            id_file.write((opened.path / IDS).read_bytes())
+    texts.flush()
+    write_shards(work.path, gathered.opened, work.target)
+    return gathered.finished()
 
 
 class GatheredVectors:
@@ -106,8 +133,24 @@ class GatheredVectors:
                     os.fsync(id_file.fileno())
                     self._save(stop, id_file.tell(), writer)
                     progress.advance(stop - start)
-        total = summed_counts(self.parts)
-        self.counts["taken"] = total["taken"]
+        if writer:
+            writer.finish()
+            facts = {**self.parts[0].record["pieces"], "count": writer.written}
+            self.made = replace(self.made, pieces=facts)
+        return self.finished()
+
+    def finished(self) -> EncodedManifest:
+        """Report texts that were cut or empty, and return the manifest of the whole.
+
+        Raises InputError if the digests of texts that were written do not have the counts of the parts.
+        """
+        total, texts = summed_counts(self.parts), open_texts(self.work.path)
+        self.counts = {
+            "truncated": int(texts["cut"].sum()),
+            "empty": int(texts["empty"].sum()),
+            "tokens": int(texts["tokens"].sum()),
+            "taken": total["taken"],
+        }
         if dict(self.counts) != total:
             raise InputError(
                 f"texts.npy of the parts counts {dict(self.counts)}, their manifests {total}",
@@ -115,10 +158,6 @@ class GatheredVectors:
                 remedy="a part was damaged, make it again",
             )
         note_counts(self.counts, self.made)
-        if writer:
-            writer.finish()
-            facts = {**self.parts[0].record["pieces"], "count": writer.written}
-            self.made = replace(self.made, pieces=facts)
         return replace(self.made, counts=self.counts)
 
     def _copy(self, number: int, start: int, stop: int, writer: PieceWriter | None) -> list[str]:

@@ -1,4 +1,6 @@
-"""Joined vectors of two encoders: concatenated or summed, while they are read or when they are written.
+"""Vectors of several folders that are read as one array: columns of two encoders, or rows of several shards.
+
+The vectors of two encoders are concatenated or summed, while they are read or when they are written.
 
 Only the query's second part is weighted by mu, so that the inner product of [q1, mu * q2] and [d1, d2] is s1 + mu * s2
 for any mu of a query (Chen et al. 2022, 3.3).
@@ -6,6 +8,7 @@ for any mu of a query (Chen et al. 2022, 3.3).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
 from drtools.errors import InputError, param
@@ -32,6 +35,61 @@ def join(how: How, first: np.ndarray, second: np.ndarray, mu: float | np.ndarray
 
 
 class JoinedArray:
+    """Several arrays that are read as one [N, D]; only requested rows are copied."""
+
+    shape: tuple[int, int]
+    dtype: np.dtype
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, rows: slice | np.ndarray) -> np.ndarray:
+        raise NotImplementedError
+
+
+class JoinedRows(JoinedArray):
+    """Arrays [N1, D], [N2, D] ... of one type, whose rows follow one another."""
+
+    def __init__(self, arrays: Sequence[np.ndarray | JoinedArray]) -> None:
+        import numpy as np
+
+        self.arrays = arrays
+        self.ends = np.cumsum([len(array) for array in arrays])
+        self.shape, self.dtype = (int(self.ends[-1]), arrays[0].shape[1]), arrays[0].dtype
+
+    def __getitem__(self, rows: slice | np.ndarray) -> np.ndarray:
+        import numpy as np
+
+        if isinstance(rows, slice):
+            wanted = range(*rows.indices(len(self)))
+            if wanted.step == 1:
+                return self._between(wanted.start, wanted.stop)
+            rows = np.array(wanted, np.int64)
+        rows = np.asarray(rows)
+        rows = np.flatnonzero(rows) if rows.dtype == bool else np.where(rows < 0, rows + len(self), rows)
+        found = np.empty((len(rows), self.shape[1]), self.dtype)
+        shards = np.searchsorted(self.ends, rows, side="right")
+        for shard in np.unique(shards).tolist():
+            places = np.flatnonzero(shards == shard)
+            array = self.arrays[shard]
+            found[places] = array[rows[places] - (int(self.ends[shard]) - len(array))]
+        return found
+
+    def _between(self, start: int, stop: int) -> np.ndarray:
+        """Return rows start to stop: a view if one array has them all."""
+        import numpy as np
+
+        parts = []
+        for array, end in zip(self.arrays, self.ends.tolist(), strict=True):
+            first = end - len(array)
+            if start < end and stop > first:
+                parts.append(array[max(start - first, 0) : min(stop, end) - first])
+        if len(parts) == 1:
+            return np.asarray(parts[0])
+        return np.concatenate(parts) if parts else np.empty((0, self.shape[1]), self.dtype)
+
+
+class JoinedColumns(JoinedArray):
     """Two arrays [N, D1] and [N, D2] that are read as one; only requested rows are copied.
 
     `order` has the row of the second for each row of the first; None: the same.
@@ -52,11 +110,8 @@ class JoinedArray:
                 remedy=f"use {param('how')} concat",
             )
         self.how, self.first, self.second, self.order = how, first, second, order
-        self.shape: tuple[int, int] = (len(first), first.shape[1] + (second.shape[1] if how == "concat" else 0))
-        self.dtype: np.dtype = np.promote_types(first.dtype, second.dtype)
-
-    def __len__(self) -> int:
-        return self.shape[0]
+        self.shape = (len(first), first.shape[1] + (second.shape[1] if how == "concat" else 0))
+        self.dtype = np.promote_types(first.dtype, second.dtype)
 
     def parts(self, rows: slice | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return both parts of some rows separately."""

@@ -1,20 +1,20 @@
 """Vectors: a folder with vectors.npy [N, D], ids.txt and a manifest; both files are read through memory maps.
 
 A folder may have parts.json instead of vectors.npy. It names two other folders, whose vectors are joined while they are
-read.
+read. Or it has shards.json, which names folders whose vectors follow one another.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypedDict
 
 from drtools.errors import InputError, param
 from drtools.formats.ids import Ids
-from drtools.formats.joined_vectors import How, JoinedArray, order_of
+from drtools.formats.joined_vectors import How, JoinedArray, JoinedColumns, JoinedRows, order_of
 from drtools.formats.npy import create_npy, open_npy
 from drtools.outputs import manifest
 from drtools.outputs.disk import read_json, write_json
@@ -26,7 +26,7 @@ from drtools.units import counted
 if TYPE_CHECKING:
     import numpy as np
 
-ARRAY, IDS, PARTS = "vectors.npy", "ids.txt", "parts.json"
+ARRAY, IDS, PARTS, SHARDS = "vectors.npy", "ids.txt", "parts.json", "shards.json"
 REMEDY = "it is not what drtools writes of vectors; make the folder again"
 
 
@@ -102,7 +102,7 @@ class JoinedManifest(VectorsManifest):
 
 
 class Part(TypedDict):
-    """A folder that vectors were joined of, by its path from the joined one."""
+    """A folder that vectors were joined of, or one of their shards, by its path from the joined one."""
 
     folder: str
     fingerprint: str
@@ -113,6 +113,12 @@ class PartsFile(TypedDict):
 
     how: How
     parts: list[Part]
+
+
+class ShardsFile(TypedDict):
+    """What shards.json holds: folders of consecutive rows."""
+
+    shards: list[Part]
 
 
 class Vectors(NamedTuple):
@@ -148,7 +154,8 @@ def open_vectors(folder: str | Path, part: bool = False) -> Vectors:
     """
     folder = Path(folder)
     joined = (folder / PARTS).exists()
-    if folder.exists() and not joined and not (folder / ARRAY).exists():
+    sharded = (folder / SHARDS).exists()
+    if folder.exists() and not joined and not sharded and not (folder / ARRAY).exists():
         raise InputError(
             f"no {ARRAY} was found", where=folder, expected="a vectors folder as `drtools encode` writes it"
         )
@@ -157,7 +164,12 @@ def open_vectors(folder: str | Path, part: bool = False) -> Vectors:
         refuse_part(record, folder)
     kind = JoinedManifest if "joined" in record else VectorsManifest
     checked_fields(record, kind, manifest.beside(folder), REMEDY)
-    array, ids = _open_parts(folder) if joined else open_array(folder / ARRAY), Ids(folder / IDS)
+    array: np.ndarray | JoinedArray
+    if joined or sharded:
+        array = _open_parts(folder) if joined else _open_shards(folder)
+    else:
+        array = open_array(folder / ARRAY)
+    ids = Ids(folder / IDS)
     if len(ids) != len(array):
         raise InputError(
             f"{counted(len(array), 'vector')} but {len(ids):,} ids; the folder was damaged, make it again", where=folder
@@ -170,30 +182,49 @@ def write_parts(folder: Path, how: str, parts: list[Vectors], target: Path) -> N
 
     No link is part of them.
     """
-    named = [
+    write_json(folder / PARTS, {"how": how, "parts": _named(parts, target)})
+
+
+def write_shards(folder: Path, shards: Sequence[Vectors], target: Path) -> None:
+    """Write shards.json with the folders' paths, relative to the finished folder, `target`."""
+    write_json(folder / SHARDS, {"shards": _named(shards, target)})
+
+
+def _named(parts: Sequence[Vectors], target: Path) -> list[Part]:
+    return [
         {
             "folder": os.path.relpath(part.path.resolve(), target.resolve()),
             "fingerprint": manifest.fingerprint(part.path),
         }
         for part in parts
     ]
-    write_json(folder / PARTS, {"how": how, "parts": named})
 
 
 def _open_parts(folder: Path) -> JoinedArray:
+    again = "join them again with concat-spar"
     named = checked(read_json(folder / PARTS), PartsFile, folder / PARTS, "join the vectors again with concat-spar")
-    parts = [open_vectors((folder.resolve() / part["folder"]).resolve()) for part in named["parts"]]
-    for part, known in zip(parts, named["parts"], strict=True):
-        if manifest.fingerprint(part.path) != known["fingerprint"]:
-            raise InputError(
-                f"has changed since {folder} was joined from it",
-                where=part.path,
-                remedy="join them again with concat-spar",
-            )
-    first, second = parts
-    return JoinedArray(
+    first, second = _open_named(folder, named["parts"], again, False)
+    return JoinedColumns(
         named["how"], first.array, second.array, order_of(first.ids, second.ids, (str(first.path), str(second.path)))
     )
+
+
+def _open_shards(folder: Path) -> JoinedArray:
+    again = "gather the parts again"
+    named = checked(read_json(folder / SHARDS), ShardsFile, folder / SHARDS, again)
+    if not named["shards"]:
+        raise InputError("found no shard", where=folder / SHARDS, remedy=again)
+    shards = [opened.array for opened in _open_named(folder, named["shards"], again, True)]
+    return JoinedRows(shards)
+
+
+def _open_named(folder: Path, named: Sequence[Part], again: str, part: bool) -> list[Vectors]:
+    """Open the folders that a joined one names. Raises InputError if one has changed."""
+    opened = [open_vectors((folder.resolve() / each["folder"]).resolve(), part) for each in named]
+    for each, known in zip(opened, named, strict=True):
+        if manifest.fingerprint(each.path) != known["fingerprint"]:
+            raise InputError(f"has changed since {folder} was joined from it", where=each.path, remedy=again)
+    return opened
 
 
 def belong_together(queries: Mapping[str, Any], documents: Mapping[str, Any]) -> bool:

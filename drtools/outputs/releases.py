@@ -34,6 +34,7 @@ SECONDS_A_DAY = 86_400
 OF_THE_MAKING = ("created", "seconds", "notices")  # keys of a manifest that differ when the same output is made again
 MODEL = "drtools.json"  # in models
 PARTS = "parts.json"  # in vectors that only name the two folders they are joined from
+SHARDS = "shards.json"  # in vectors that only name the folders of their rows
 
 
 PlaceTexts = Callable[[list[Path], Path], dict[str, str]]  # (folders, version) -> {folder: file with its texts}
@@ -161,6 +162,12 @@ def _finished(folder: Path) -> dict[str, Any]:
             "the vectors only name the two folders they are joined from, which may change",
             where=folder,
             remedy=f"join them with concat-spar without {param('no_copy')}, and publish that",
+        )
+    if (folder / SHARDS).exists():
+        raise InputError(
+            "the vectors only name their shards, which may change",
+            where=folder,
+            remedy=f"gather the parts without {param('shards')}, and publish that",
         )
     by_hand = (folder / MODEL).exists() and not (folder / manifest.NAME).exists()
     if by_hand and read_json(folder / MODEL).get("kind") == "pair":

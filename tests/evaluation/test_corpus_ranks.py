@@ -12,7 +12,7 @@ from drtools.evaluation import corpus_ranks
 from drtools.evaluation.analyses.errors import errors_in_corpus
 from drtools.evaluation.corpus_ranks import above_in_corpus, count_above, scores_of
 from drtools.evaluation.sides import open_sides, with_documents, with_vectors
-from drtools.formats.joined_vectors import JoinedArray
+from drtools.formats.joined_vectors import JoinedColumns
 from drtools.search import exact
 
 
@@ -55,7 +55,7 @@ def test_counts_are_the_ranks_of_exact_search(monkeypatch):
     order = exact.search(vectors, queries, 900)[1]
     expected = [[int(np.flatnonzero(listed == row)[0]) for row in own] for listed, own in zip(order, rows, strict=True)]
     assert [each.tolist() for each in count_above(vectors, queries, rows)] == expected
-    joined = JoinedArray("concat", vectors[:, :10], vectors[:, 10:])
+    joined = JoinedColumns("concat", vectors[:, :10], vectors[:, 10:])
     assert [each.tolist() for each in count_above(joined, queries, rows)] == expected
 
 

@@ -14,7 +14,7 @@ from drtools.evaluation.best_input import compare_with_best_input
 from drtools.formats import joined_vectors
 from drtools.formats.answers import read_answers
 from drtools.formats.corpus_store import open_store
-from drtools.formats.joined_vectors import JoinedArray, order_of
+from drtools.formats.joined_vectors import JoinedColumns, order_of
 from drtools.formats.joins import note_nothing_relevant
 from drtools.formats.npy import span_of_rows
 from drtools.formats.text_sources import check_judged_documents
@@ -90,7 +90,7 @@ def join_folders(
     return joined_manifest(parts, joined, dtype, mu, tried)
 
 
-def open_parts(first: str, second: str, how: How) -> tuple[list[Vectors], JoinedArray]:
+def open_parts(first: str, second: str, how: How) -> tuple[list[Vectors], JoinedColumns]:
     """Open both folders. Returns them, and their vectors as one array."""
     parts = [open_vectors(path) for path in (first, second)]
     sides = [part.manifest["side"] for part in parts]
@@ -109,11 +109,11 @@ def open_parts(first: str, second: str, how: How) -> tuple[list[Vectors], Joined
             f"{counted(more, 'vector')} of {second} {'is' if more == 1 else 'are'} not in {first}; left "
             f"out (for instance {other!r})",
         )
-    return parts, JoinedArray(how, parts[0].array, parts[1].array, order)
+    return parts, JoinedColumns(how, parts[0].array, parts[1].array, order)
 
 
 def tune_mu(
-    parts: Sequence[Vectors], joined: JoinedArray, tuning: MuTuning, encoder: EncoderSpec, compute: ComputeSpec
+    parts: Sequence[Vectors], joined: JoinedColumns, tuning: MuTuning, encoder: EncoderSpec, compute: ComputeSpec
 ) -> tuple[float, list[dict[str, float]]]:
     """Return the best mu on dev and all values that were tried."""
     name = tuning.answers or tuning.qrels
@@ -156,7 +156,7 @@ def tune_mu(
 
 
 def write_vectors(
-    parts: Sequence[Vectors], joined: JoinedArray, dtype: str, mu: float, copied: bool, work: Work
+    parts: Sequence[Vectors], joined: JoinedColumns, dtype: str, mu: float, copied: bool, work: Work
 ) -> None:
     """Write ids and joined rows block by block, each saved before the next; or the paths of both folders."""
     state = JoiningState.of(work)
@@ -192,7 +192,7 @@ def part_record(vectors: Vectors) -> dict[str, Any]:
 
 
 def joined_manifest(
-    parts: Sequence[Vectors], joined: JoinedArray, dtype: str, mu: float, tried: list[dict[str, float]]
+    parts: Sequence[Vectors], joined: JoinedColumns, dtype: str, mu: float, tried: list[dict[str, float]]
 ) -> JoinedManifest:
     """Return the facts about joined vectors for the manifest: those of all vectors, and those of both parts."""
     records = [part_record(part) for part in parts]

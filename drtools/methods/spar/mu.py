@@ -10,7 +10,7 @@ import numpy as np
 
 from drtools.evaluation.measures import evaluate, mean, parse_measure
 from drtools.formats.corpora import read_queries
-from drtools.formats.joined_vectors import JoinedArray, join
+from drtools.formats.joined_vectors import JoinedColumns, join
 from drtools.formats.joins import Join
 from drtools.formats.trec import rank
 from drtools.search.query_vectors import QueryEncoder
@@ -40,7 +40,7 @@ class JointCandidates(NamedTuple):
 
 
 def candidates(
-    joined: JoinedArray,
+    joined: JoinedColumns,
     query_ids: Sequence[str],
     queries: tuple[np.ndarray, np.ndarray],
     depth: int = DEPTH,
