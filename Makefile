@@ -32,11 +32,15 @@ test: $(VENV)/ready
 	$(VENV)/bin/python -m pytest
 
 # what is promised bit for bit is repeated as on a processor without AVX512, for each library that chooses its own kernels
-test-slow: $(VENV)/ready $(VENV)/lint-ready
+test-slow: $(VENV)/ready $(VENV)/lint-ready $(VENV)/engines-ready
 	$(VENV)/bin/python -m pytest -m slow
 	ONEDNN_MAX_CPU_ISA=AVX2 $(VENV)/bin/python -m pytest -m bits
 	ATEN_CPU_CAPABILITY=avx2 $(VENV)/bin/python -m pytest -m bits
 	MKL_ENABLE_INSTRUCTIONS=AVX2 $(VENV)/bin/python -m pytest -m bits
+
+$(VENV)/engines-ready: $(VENV)/ready
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[cpu,engines]'
+	touch $@
 
 $(VENV)/lint-ready: $(VENV)/ready
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[cpu,lint]'

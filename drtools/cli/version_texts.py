@@ -11,7 +11,7 @@ from drtools.errors import InputError
 from drtools.outputs.contents import TEXTS
 from drtools.outputs.versions import own_texts
 
-WITH_DOCUMENTS = ("vectors", "faiss", "lucene")
+WITH_DOCUMENTS = ("vectors", "faiss", "lucene", "milvus")
 
 
 def place_texts(folders: list[Path], version: Path) -> dict[str, str]:

@@ -176,7 +176,7 @@ def _counts_of(record: dict[str, Any]) -> dict[str, int]:
     told = {**record, **record.get("counts", {})}
     found = {name: told[name] for name in COUNTS if WHOLE.fits(told.get(name))}
     kind, count = record.get("kind"), record.get("count")
-    if WHOLE.fits(count) and kind in ("vectors", "faiss", "lucene"):
+    if WHOLE.fits(count) and kind in ("vectors", "faiss", "lucene", "milvus"):
         if kind != "lucene":
             found["vectors"] = count
         if kind == "lucene" or record.get("side") == "document":

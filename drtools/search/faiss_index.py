@@ -34,6 +34,7 @@ from drtools.search.faiss_parts import (
 )
 from drtools.search.faiss_selected import has_estimates, selected_scores
 from drtools.search.faiss_transforms import chain, changes_products, note_cosines, parts, train_transforms, transforms
+from drtools.search.recall import found_share
 
 if TYPE_CHECKING:
     import faiss
@@ -255,15 +256,8 @@ def recall(
 
     Of rows with equal scores at the last rank, any one counts as found.
     """
-    from drtools.search import exact  # here, since nothing else of FAISS needs torch
-
     _, rows = search_index(index, queries, depth, nprobe=nprobe, ef_search=ef_search)
-    best, _ = exact.search(vectors, queries, depth)
-    found = exact.rerank(vectors, queries, [row[row >= 0] for row in rows])
-    enough = best[:, -1] - 1e-6 * np.abs(best[:, -1])  # two float32 sums of one product
-    return float(
-        np.mean([(scores >= least).sum() / best.shape[1] for scores, least in zip(found, enough, strict=True)])
-    )
+    return found_share(rows, vectors, queries, depth)
 
 
 def describe(index: faiss.Index) -> str:

@@ -32,7 +32,24 @@ class FaissManifest:
     marked: int = 0
 
 
-KINDS = {"lucene": LuceneManifest, "faiss": FaissManifest}
+@dataclass(frozen=True, kw_only=True)
+class MilvusManifest:
+    """An index in a collection of Milvus, whose content has the fingerprint `content`."""
+
+    count: int
+    uri: str
+    collection: str
+    content: str
+    index_type: str
+    parameters: dict[str, int | float | str]
+    fields: list[str]
+    dimension: int
+    model: str
+    query_fingerprint: str
+    document_fingerprint: str
+
+
+KINDS = {"lucene": LuceneManifest, "faiss": FaissManifest, "milvus": MilvusManifest}
 
 
 def read_index(folder: str | Path) -> Record:

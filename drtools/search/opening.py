@@ -45,6 +45,7 @@ def open_source(
         spec.nprobe,
         spec.ef_search,
         spec.rescore,
+        spec.filter,
     )
     return VectorsReranker(spec.rerank, dense) if spec.rerank else dense
 
@@ -63,7 +64,14 @@ def _checked(spec: SourceSpec, encoder: EncoderSpec, joining: JoiningSpec) -> bo
             f"{param('rerank')} needs the documents' vectors ({param('vectors')}) or their texts ({param('corpus')}), "
             "not an index"
         )
-    is_lucene = bool(index and index_kind(index) == "lucene")
+    kind = index_kind(index) if index else None
+    is_lucene = kind == "lucene"
+    if spec.filter is not None and kind != "milvus":
+        raise InputError(
+            "documents have fields to filter by only in an index in Milvus",
+            where=f"{param('filter')} {spec.filter}",
+            remedy=f"leave it out, or build one with {param('milvus')} and {param('fields')}",
+        )
     if is_lucene and spec.rescore is not None:
         raise InputError(
             f"{index} is a Lucene index, which has no vectors",

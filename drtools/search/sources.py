@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     import numpy as np
 
     from drtools.formats.joined_vectors import JoinedArray
+    from drtools.outputs.records import Record
+    from drtools.search.engine_search import EngineIndex
     from drtools.search.faiss_gpu import OnGpus
     from drtools.search.specs import JoiningSpec
 
@@ -106,6 +108,7 @@ class DenseSource:
 
     With an index and `rescore`, that many of its hits (at least those that are wanted; 0: all documents) get their
     scores from the vectors themselves, `array`. `on_gpus` is a copy of the index, which is searched instead.
+    `engine` is an index in an engine.
     """
 
     def __init__(
@@ -118,12 +121,13 @@ class DenseSource:
         ef_search: int | None = None,
         rescore: int | None = None,
         on_gpus: OnGpus | None = None,
+        engine: EngineIndex | None = None,
     ) -> None:
         self.record, self.noted, self.queries, self.ids = queries.record, queries.noted, queries, ids
         self.documents: KnownIds = ids
         self.whose = str(queries.what)
         self.array, self.index, self.nprobe, self.ef_search = array, index, nprobe, ef_search
-        self.on_gpus = on_gpus
+        self.on_gpus, self.engine = on_gpus, engine
         self.candidates = None if rescore is None else rescore or len(ids)
 
     def search(self, queries: Sequence[tuple[str, str]], depth: int, asked: dict[str, list[str]]) -> Iterator[Found]:
@@ -149,13 +153,17 @@ class DenseSource:
 
     def nearest(self, vectors: np.ndarray, depth: int) -> tuple[np.ndarray, np.ndarray]:
         """Return scores float32 [Q, k] and rows [Q, k] of query vectors [Q, D], best first."""
-        if self.index is not None:
-            from drtools.search import faiss_index
-
+        if self.index is not None or self.engine is not None:
             wanted = depth if self.candidates is None else max(depth, self.candidates)
-            scores, rows = faiss_index.search_index(
-                self.index, vectors, wanted, nprobe=self.nprobe, ef_search=self.ef_search, on_gpus=self.on_gpus
-            )
+            if self.engine is not None:
+                scores, rows = self.engine.search(vectors, wanted)
+            else:
+                from drtools.search import faiss_index
+
+                assert self.index is not None, "one of the two"
+                scores, rows = faiss_index.search_index(
+                    self.index, vectors, wanted, nprobe=self.nprobe, ef_search=self.ef_search, on_gpus=self.on_gpus
+                )
             if self.candidates is None:
                 return scores, rows
             from drtools.search.rescoring import rescored
@@ -175,7 +183,9 @@ class DenseSource:
         rows = [np.array([row for _, row in pairs if row is not None], np.int64) for pairs in asked]
         if not any(map(len, rows)):
             return [dict.fromkeys(document for document, _ in pairs) for pairs in asked]
-        if self.index is not None and self.candidates is None:
+        if self.engine is not None and self.candidates is None:
+            found = self.engine.scores_of_rows(vectors, rows)
+        elif self.index is not None and self.candidates is None:
             from drtools.search import faiss_index
 
             found = faiss_index.scores_of_rows(self.index, vectors, rows)
@@ -201,8 +211,9 @@ def open_dense(
     nprobe: int | None = None,
     ef_search: int | None = None,
     rescore: int | None = None,
+    where: str | None = None,
 ) -> DenseSource:
-    """Open a vectors folder for exact search, or a FAISS index folder; the vectors may be joined from two encoders'.
+    """Open a vectors folder for exact search, or an index folder; the vectors may be joined from two encoders'.
 
     With `rescore`, both are opened: the vectors give the scores of that many hits of the index.
     """
@@ -226,17 +237,46 @@ def open_dense(
             remedy=f"index the output of encode {param('documents')}",
         )
     queries = open_queries(record, folder, encoder_flags, faiss_gpu.one_device(compute), query_vectors, joining)
-    loaded, ids = faiss_index.load_folder(folder, record)
-    on_gpus = faiss_gpu.put_on_gpus(loaded, compute.device)
+    if record["kind"] == "milvus":
+        source = _in_engine(queries, folder, record, where, nprobe, ef_search)
+    elif where:
+        raise InputError("a FAISS index has no fields to filter by", where=folder, expected="an index in Milvus")
+    else:
+        loaded, ids = faiss_index.load_folder(folder, record)
+        on_gpus = faiss_gpu.put_on_gpus(loaded, compute.device)
+        source = DenseSource(queries, ids, None, loaded, nprobe, ef_search, on_gpus=on_gpus)
     if not vectors:
-        return DenseSource(queries, ids, index=loaded, nprobe=nprobe, ef_search=ef_search, on_gpus=on_gpus)
+        return source
     from drtools.search.rescoring import refuse_other_vectors
 
     opened = open_document_vectors(vectors)
-    refuse_other_vectors(opened, folder, ids, record)
-    return DenseSource(queries, ids, opened.array, loaded, nprobe, ef_search, rescore, on_gpus)
+    refuse_other_vectors(opened, folder, source.ids, record)
+    source.array, source.candidates = opened.array, None if rescore is None else rescore or len(source.ids)
+    return source
+
+
+def _in_engine(
+    queries: QueryEncoder | JoinedQueries,
+    folder: Path,
+    record: Record,
+    where: str | None,
+    nprobe: int | None,
+    ef_search: int | None,
+) -> DenseSource:
+    """Open an index in an engine."""
+    from drtools.search.engine_search import open_engine
+    from drtools.search.engines.engine import Effort
+
+    kind = record["index_type"]
+    for name, value, mark in (("nprobe", nprobe, "IVF"), ("ef_search", ef_search, "HNSW")):
+        if value and not kind.startswith(mark):
+            raise InputError(
+                f"the index is {kind}", where=param(name), expected=f"an index of type {mark}", remedy="leave it out"
+            )
+    engine, ids = open_engine(folder, record, where, Effort(nprobe, ef_search))
+    return DenseSource(queries, ids, engine=engine)
 
 
 def index_kind(folder: str) -> str:
-    """Return `lucene` or `faiss`; raise InputError for a folder that is not a finished index."""
+    """Return `lucene`, `faiss` or `milvus`; raise InputError for a folder that is not a finished index."""
     return str(read_index(folder)["kind"])

@@ -105,7 +105,8 @@ class SourceSpec:
     """What to search: a Lucene or FAISS index, vectors, or the documents of the run `rerank` by vectors or texts.
 
     `corpus` has the texts of a run's documents. `k1`, `b` and `rm3` are for a Lucene index, `nprobe` and `ef_search`
-    for a FAISS index. With `rescore`, that many hits of a FAISS index are scored by `vectors`.
+    for a FAISS index or one in Milvus, whose fields `filter` is about. With `rescore`, that many hits of such an index
+    are scored by `vectors`.
     """
 
     index: str | None = None
@@ -120,3 +121,4 @@ class SourceSpec:
     nprobe: int | None = None
     ef_search: int | None = None
     rescore: int | None = None
+    filter: str | None = None

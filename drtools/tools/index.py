@@ -1,4 +1,4 @@
-"""Build a BM25 index of a corpus (Lucene), or an index of vectors (FAISS).
+"""Build an index of a corpus (BM25, Lucene) or of vectors (FAISS, Milvus).
 
     drtools index --corpus corpus.jsonl.gz -o bm25
     drtools index --vectors vectors --factory HNSW32 --check -o index
@@ -16,6 +16,12 @@ once more than a tenth is marked, the index is built anew. To fast-scan indexes 
 any other update of them is refused. Documents that --vectors lacks are dropped, and their number is reported; an update
 that drops more than a tenth is refused (--allow-dropped).
 
+--milvus loads the vectors into a collection of a Milvus server or of Milvus Lite (pip install 'drtools[milvus]') and
+builds the index there. The output folder names the collection, and search --index reads it as any index. A stopped
+command continues after the last request that was answered. --update changes the collection in place, so that the
+earlier folder can no longer be searched; to switch readers in one step, build a new one and publish it. See
+docs/engines.md.
+
 With faiss-gpu, --device cuda or cuda:all builds on GPUs: k-means, and the list of each vector. The file is an index for
 processors and GPUs alike.
 """
@@ -30,10 +36,13 @@ from typer import Option
 
 from drtools import reporting, units
 from drtools.cli.flags.common import AllowDropped, DryRun, Role, Seed, Threads, TitleSeparator, given_flags
+from drtools.cli.flags.milvus import MilvusFlags
 from drtools.cli.flags.outputs import FolderOutput
+from drtools.cli.show.lineage import corpus_behind, manifest_of
 from drtools.errors import InputError
 from drtools.formats.corpus_store import open_store
 from drtools.formats.dropped import ALLOW_DROPPED
+from drtools.formats.fields import parse_names
 from drtools.outputs.opening import open_folder
 from drtools.outputs.request import add_change
 from drtools.search.specs import FaissSpec, LuceneSpec
@@ -68,7 +77,7 @@ class IndexFlags:
     ] = None
     update: Annotated[
         str | None,
-        Option(help="earlier FAISS index to update: remove and add vectors instead of building anew"),
+        Option(help="earlier index of vectors to update: remove and add vectors instead of building anew"),
         Role.UPDATED,
     ] = None
     allow_dropped: AllowDropped = None
@@ -99,8 +108,11 @@ class IndexFlags:
         Role.UNRECORDED,
     ] = "auto"
 
-    def check_together(self) -> None:
+    def check_together(self, milvus: MilvusFlags) -> None:
         """Raise InputError for flags that do not go together."""
+        milvus.check()
+        if milvus.milvus:
+            return self._check_with_milvus(milvus)
         if (self.lucene is None) == (self.vectors is None):
             raise InputError("pass either --corpus CORPUS or --vectors VECTORS")
         if self.update and (self.lucene or self.train_sample or self.ef_construction):
@@ -130,11 +142,30 @@ class IndexFlags:
                 remedy="leave it out",
             )
 
+    def _check_with_milvus(self, milvus: MilvusFlags) -> None:
+        needless = given_flags(
+            {
+                "factory": self.factory,
+                "train_sample": self.train_sample,
+                "ef_construction": self.ef_construction,
+                "document_vectors": self.document_vectors,
+                "corpus": None if milvus.fields or self.update else self.lucene,
+            }
+        )
+        if needless:
+            raise InputError("this cannot be used with --milvus", where=" and ".join(needless), remedy="leave it out")
+        if not self.vectors:
+            raise InputError("--milvus needs --vectors", remedy="pass --vectors VECTORS too")
+        if self.allow_dropped is not None and not self.update:
+            raise InputError("--allow-dropped needs --update", remedy="pass --update too, or leave --allow-dropped out")
 
-def main(folder: FolderOutput, flags: IndexFlags, dry_run: DryRun = False) -> None:
-    """Build one of the two kinds of index into the output folder."""
-    flags.check_together()
-    if flags.lucene:
+
+def main(folder: FolderOutput, flags: IndexFlags, milvus: MilvusFlags = MilvusFlags(), dry_run: DryRun = False) -> None:
+    """Build one of the kinds of index into the output folder."""
+    flags.check_together(milvus)
+    if milvus.milvus:
+        in_milvus(folder, flags, milvus, dry_run)
+    elif flags.lucene:
         of_lucene(folder, flags, dry_run)
     else:
         of_faiss(folder, flags, dry_run)
@@ -184,3 +215,38 @@ def of_faiss(folder: FolderOutput, flags: IndexFlags, dry_run: bool) -> None:
         work.finish(kind="faiss", **facts)
     size = (Path(folder.output) / "index.faiss").stat().st_size
     reporting.say(f"{folder.output}: {units.counted(facts['count'], 'vector')}, {units.bytes_as_words(size)}")
+
+
+def in_milvus(folder: FolderOutput, flags: IndexFlags, milvus: MilvusFlags, dry_run: bool) -> None:
+    """Load vectors into a collection of Milvus."""
+    from drtools.search.engine_index import build_engine, plan_engine
+    from drtools.search.engine_specs import EngineSpec
+    from drtools.search.engines.places import check_uri
+
+    assert flags.vectors and milvus.milvus and milvus.collection, "checked above"
+    check_uri(milvus.milvus)
+    corpus = flags.lucene
+    if corpus is None and (milvus.fields or flags.update):
+        corpus = corpus_behind(Path(flags.vectors), (manifest_of(Path(flags.vectors)) or {}).get("corpus"))
+    spec = EngineSpec(
+        flags.vectors,
+        milvus.milvus,
+        milvus.collection,
+        milvus.index_type,
+        milvus.parameters,
+        parse_names(milvus.fields),
+        corpus,
+        flags.update,
+        ALLOW_DROPPED if flags.allow_dropped is None else flags.allow_dropped,
+        flags.check,
+        flags.check_queries,
+        flags.check_depth,
+        flags.seed,
+    )
+    plan = plan_engine(spec)
+    if dry_run:
+        return
+    with open_folder(folder) as work:
+        facts = build_engine(work, spec, plan)
+        work.finish(kind="milvus", **facts)
+    reporting.say(f"{folder.output}: {units.counted(facts['count'], 'vector')} in {facts['collection']}")

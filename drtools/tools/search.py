@@ -12,7 +12,7 @@ that many of its hits and orders them by exact scores, from the vectors that the
 (--rescore) with their passages and sentences, which encode --pieces stores: s + gamma * (best passage + best sentence).
 gamma is given, or tuned on dev queries. A FAISS index or vectors folder must be searched with the encoder that made it;
 any other is refused. Vectors joined by concat-spar are searched with both encoders; --mu changes the weight of the
-second.
+second. --filter is for an index in Milvus (index --milvus): an expression over the fields that were indexed.
 """
 
 from __future__ import annotations
@@ -55,7 +55,11 @@ class SearchFlags:
     """What is searched, and for what."""
 
     words: Annotated[str | None, Argument(help="a question, to print its hits")] = None
-    index: Annotated[str | None, Option(help="Lucene or FAISS index folder", rich_help_panel=SOURCE), Role.INPUT] = None
+    index: Annotated[
+        str | None,
+        Option(help="Lucene or FAISS index folder, or one of an index in Milvus", rich_help_panel=SOURCE),
+        Role.INPUT,
+    ] = None
     vectors: Annotated[
         str | None, Option(help="vectors folder, searched exactly", rich_help_panel=SOURCE), Role.INPUT
     ] = None
@@ -98,6 +102,10 @@ class SearchFlags:
     ef_search: Annotated[
         int | None, Option(min=1, help="HNSW: number of candidates during search", rich_help_panel=APPROXIMATE)
     ] = None
+    filter: Annotated[
+        str | None,
+        Option(help='Milvus: search only documents that fit, `lang == "en"`', rich_help_panel=APPROXIMATE),
+    ] = None
 
     @property
     def expansion(self) -> Rm3:
@@ -131,7 +139,7 @@ class SearchFlags:
     def source(self, title_separator: str, rescore: int | None) -> SourceSpec:
         """Return what is searched."""
         vectors = self.vectors
-        if self.index and rescore is not None and not vectors and index_kind(self.index) == "faiss":
+        if self.index and rescore is not None and not vectors and index_kind(self.index) != "lucene":
             vectors = vectors_behind(self.index)
         return SourceSpec(
             self.index,
@@ -146,6 +154,7 @@ class SearchFlags:
             self.nprobe,
             self.ef_search,
             rescore if self.index else None,
+            self.filter,
         )
 
 

@@ -101,8 +101,8 @@ def unused_settings(path: Path, arguments: dict[str, object]) -> set[str]:
     """Return the settings of BM25 and RM3 that a search recorded and did not use."""
     unused = set() if arguments.get("rm3") else {"rm3_terms", "rm3_documents", "rm3_original_weight"}
     indexes = (each.place for each in ancestors(path, ("index",)) if each.depth == 1 and each.place)
-    is_faiss = any((manifest_of(index) or {}).get("kind") == "faiss" for index in indexes)
-    return unused | ({"k1", "b"} if is_faiss or arguments.get("vectors") or arguments.get("rerank") else set())
+    is_dense = any((manifest_of(index) or {}).get("kind") in ("faiss", "milvus") for index in indexes)
+    return unused | ({"k1", "b"} if is_dense or arguments.get("vectors") or arguments.get("rerank") else set())
 
 
 def is_input(value: object) -> bool:
@@ -119,7 +119,7 @@ def content(
     of_queries = {"examples": files.example_lines, "run": files.run_lines, "judgements": files.judgement_lines}
     if kind in of_queries:
         return of_queries[kind](path, files.texts_behind(path, corpus, queries), query, count, depth)
-    if kind in ("vectors", "faiss", "lucene"):
+    if kind in ("vectors", "faiss", "lucene", "milvus"):
         show = folders.vector_lines if kind == "vectors" else folders.index_lines
         return show(path, files.texts_behind(path, corpus, queries), count)
     if kind in MODELS:

@@ -88,15 +88,16 @@ def index_lines(path: Path, texts: TextsBehind, count: int) -> Iterator[str]:
             f"{record['language']}, {'with' if record['document_vectors'] else 'without'} document vectors"
         )
         return
-    from drtools.search import faiss_index, faiss_marks
-
-    yield f"FAISS {record['factory']}: {faiss_index.describe(faiss_index.load(path / 'index.faiss', memory_map=True))}"
-    if marked := record.get("marked"):
-        stored = record["count"] + marked
+    if record["kind"] == "milvus":
+        parameters = ", ".join(f"{name} {value}" for name, value in record["parameters"].items())
+        fields = f", fields {', '.join(record['fields'])}" if record["fields"] else ""
         yield (
-            f"{marked:,} of its {stored:,} stored rows are marked as deleted; index --update builds it anew if "
-            f"these are more than {faiss_marks.largest_marked(stored):,}"
+            f"Milvus {record['index_type']}{f' ({parameters})' if parameters else ''}, "
+            f"{units.counted(record['count'], 'vector')} of {record['dimension']} dimensions{fields}"
         )
+        yield f"collection {record['collection']} of {record['uri']}"
+    else:
+        yield from _faiss_lines(path, record)
     yield f"of {record['side']} vectors by {maker_of(record)}"
     if record.get("document_model"):
         yield f"searched with {record['model']}"
@@ -107,6 +108,18 @@ def index_lines(path: Path, texts: TextsBehind, count: int) -> Iterator[str]:
         )
     ids = Ids(path / "ids.txt")
     yield from (f"  {texts.document(ids[row])}" for row in range(min(count, len(ids))))
+
+
+def _faiss_lines(path: Path, record: dict[str, Any]) -> Iterator[str]:
+    from drtools.search import faiss_index, faiss_marks
+
+    yield f"FAISS {record['factory']}: {faiss_index.describe(faiss_index.load(path / 'index.faiss', memory_map=True))}"
+    if marked := record.get("marked"):
+        stored = record["count"] + marked
+        yield (
+            f"{marked:,} of its {stored:,} stored rows are marked as deleted; index --update builds it anew if "
+            f"these are more than {faiss_marks.largest_marked(stored):,}"
+        )
 
 
 def model_lines(path: Path) -> Iterator[str]:
