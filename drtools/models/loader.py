@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 from typing import Literal, overload
@@ -10,7 +9,7 @@ from typing import Literal, overload
 from drtools.errors import InputError, param
 from drtools.models.analyzer import Analyzer
 from drtools.models.bodies import positions_of
-from drtools.models.compute import KEPT_SHAPES, Compute, place
+from drtools.models.compute import Compute, place
 from drtools.models.encoder import Encoder
 from drtools.models.encoder_files import load_folder
 from drtools.models.lexical import LexicalEncoder, load_lexical
@@ -70,8 +69,6 @@ def load_for_encoding(
 
     A REM is folded into the weights as far as the body allows.
     """
-    if computing.device == "cpu":
-        os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", KEPT_SHAPES)
     folders = side_folders(spec.start(), spec.document_model)
     if is_lexical(folders["query"]) and not spec.document_model:
         if computing.copies.devices:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +13,7 @@ import numpy as np
 from drtools import reporting
 from drtools.encoding.loop import encode_tokens
 from drtools.errors import InputError, param
-from drtools.models.compute import KEPT_SHAPES, place
+from drtools.models.compute import place
 from drtools.models.cross_encoder import load_cross_encoder
 from drtools.models.cross_encoder_model import CrossEncoder
 from drtools.models.loading import without_truncation
@@ -214,8 +213,6 @@ def load_teacher(
         raise InputError(
             "a teacher is named twice", where=f"{param('teacher')} {' '.join(names)}", remedy="name each once"
         )
-    if computing.device == "cpu":
-        os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", KEPT_SHAPES)
     scorers = []
     for name in names:
         encoder = load_cross_encoder(name, trust_remote_code, dropout, reading, computing.precision)
