@@ -16,8 +16,9 @@ class ScoringSettings:
     """The teacher, the data that it scores, and its maximum lengths.
 
     The data are `examples` (or `given`, which means the same) or a `run`. `pieces` is the encoder that will be trained
-    on the scores of their pieces. Instead of a teacher, `scores` is a run with the scores of another ranker, which
-    needs no texts. `part` I/N scores only part I of N of the examples, or of the run's queries.
+    on the scores of their pieces; with `only_pieces` the documents themselves are not scored. Instead of a teacher,
+    `scores` is a run with the scores of another ranker, which needs no texts. `part` I/N scores only part I of N of the
+    examples, or of the run's queries.
     """
 
     teacher: list[str] | None = None
@@ -36,6 +37,7 @@ class ScoringSettings:
     title_separator: str = " "
     tag: str = "drtools"
     pieces: str | None = None
+    only_pieces: bool = False
     pieces_max_document_tokens: int | None = None
     pieces_document_prompt: str | None = None
     part: str | None = None
@@ -46,6 +48,8 @@ class ScoringSettings:
             raise InputError(f"pass either {param('examples')} EXAMPLES or {param('run')} RUN")
         if self.pieces and self.run:
             raise InputError(f"{param('pieces')} is for {param('examples')}, not for a run", remedy="leave it out")
+        if self.only_pieces and not self.pieces:
+            raise InputError(f"this needs {param('pieces')} MODEL", where=param("only_pieces"), remedy="pass it too")
         if bool(self.teacher) == (self.scores is not None):
             raise InputError(f"pass either {param('teacher')} MODEL or {param('scores')} RUN")
         others = [param(name) for name in ("run", "pieces", "part") if getattr(self, name) is not None]

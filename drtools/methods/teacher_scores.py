@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 
 from drtools import reporting
 from drtools.errors import InputError, param
-from drtools.formats.corpora import read_queries
 from drtools.formats.corpus_store import open_store
 from drtools.formats.examples import Example, read_examples
 from drtools.formats.lines import shown
+from drtools.formats.query_store import open_queries
 from drtools.formats.trec import rank, read_run, write_run
 from drtools.methods.run_scores import put_scores
 from drtools.methods.scoring_settings import ScoringSettings
@@ -83,7 +83,7 @@ def score(
 
     cutter = open_cutter(settings, sizes)
     texts = ScoredTexts(
-        read_queries(settings.queries), open_store(settings.corpus), settings.title_separator, shown(settings.queries)
+        open_queries(settings.queries), open_store(settings.corpus), settings.title_separator, shown(settings.queries)
     )
     lacking = Lacking(texts, ScoringState.begun(work).first)
     computing = settle(compute, settings.batch_tokens, several=True)
@@ -100,7 +100,8 @@ def score(
     examples = settings.examples or settings.given
     forecast = say_scoring_costs(work, settings, rows, teacher, texts, cutter)
     if examples:
-        counts = score_examples(teacher, examples, rows, texts, cutter, lacking, window, work, forecast)
+        documents = not settings.only_pieces
+        counts = score_examples(teacher, examples, rows, texts, cutter, documents, lacking, window, work, forecast)
     else:
         assert settings.run is not None, "one of the two is given"
         counts = rank_run(
@@ -145,7 +146,7 @@ def say_scoring_costs(
         examples = islice(read_examples(path), rows.start, rows.stop)
         numbers = [len(each.positives) + len(each.negatives) + len(each.dark or ()) for each in examples]
         examples = islice(read_examples(path), rows.start, rows.stop)
-        windows = example_windows(examples, texts, contributors, SAMPLED_PAIRS)
+        windows = example_windows(examples, texts, contributors, SAMPLED_PAIRS, not settings.only_pieces)
         pairs, limits, things = next(windows, ([], [], []))
         done = sum(numbers[: len(things)])
         size = Path(path).stat().st_size if Path(path).is_file() else None
@@ -180,12 +181,13 @@ def score_examples(
     rows: range,
     texts: ScoredTexts,
     cutter: Cutter | None,
+    documents: bool,
     lacking: Lacking,
     window: int,
     work: Work,
     forecast: Forecast,
 ) -> Counter[str]:
-    """Write every example of `rows` with its scores, in order."""
+    """Write every example of `rows` with its scores, in order; without `documents`, those of its pieces alone."""
     from drtools.methods.adam.dark import dark_asked
     from drtools.methods.fgd.piece_scores import drop_pieces
 
@@ -208,7 +210,7 @@ def score_examples(
             }
         )
         assert work.stream is not None, "a file is written"
-        work.stream.write(with_scores(example, asked, islice(scores, with_text), teacher.name).line())
+        work.stream.write(with_scores(example, asked, islice(scores, with_text), teacher.name, documents).line())
 
     contributors: list[Contributor] = [partial(dark_asked, teacher=teacher)]
     if cutter:
@@ -216,7 +218,7 @@ def score_examples(
     done = ScoringState.begun(work).counts.get("examples", 0)
     examples = islice(read_examples(path), rows.start + done, rows.stop)
     return write_windows(
-        teacher, example_windows(examples, texts, contributors, window), write, lacking, work, forecast
+        teacher, example_windows(examples, texts, contributors, window, documents), write, lacking, work, forecast
     )
 
 

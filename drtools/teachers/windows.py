@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from drtools.errors import InputError
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from drtools.formats.corpus_store import CorpusStore
     from drtools.formats.examples import Example
 
+LACKING = "lacking"  # the key of documents that are not in the corpus and would not be scored if they were
 Pair = tuple[str, str]
 Scored = TypeVar("Scored")  # the source of the pairs: an example, or a query of a run
 Part = tuple[list[Pair], list[int | None], Scored]
@@ -38,7 +39,7 @@ class Asked(NamedTuple):
 class ScoredTexts(NamedTuple):
     """The texts of queries and, by a title rule, of documents."""
 
-    queries: dict[str, str]
+    queries: Mapping[str, str]
     store: CorpusStore
     title_separator: str
     queries_name: str = "the queries"
@@ -104,23 +105,40 @@ def check_texts(named: Iterable[tuple[str, Sequence[str]]], texts: ScoredTexts, 
         )
 
 
-def asked_of(example: Example, texts: ScoredTexts, contributors: Sequence[Contributor] = ()) -> list[Asked]:
-    """List the items of an example to be scored: positives, negatives, and what `contributors` add, each in order."""
+def asked_of(
+    example: Example, texts: ScoredTexts, contributors: Sequence[Contributor] = (), documents: bool = True
+) -> list[Asked]:
+    """List the items of an example to be scored: positives, negatives, and what `contributors` add, each in order.
+
+    Without `documents`, whole documents are not scored; those that are not in the corpus are listed as `LACKING`.
+    """
     found = {document: texts.document(document) for document in (*example.positives, *example.negatives)}
     asked = [
         *(Asked("positive_scores", found[document]) for document in example.positives),
         *(Asked("negative_scores", found[document]) for document in example.negatives),
     ]
+    if not documents:
+        asked = [Asked(LACKING, None) for item in asked if item.text is None]
     return [*asked, *(item for contribute in contributors for item in contribute(example, texts))]
 
 
-def with_scores(example: Example, asked: list[Asked], scores: Iterable[float], scored_by: str) -> Example:
-    """Put the scores of items with a text, in order, into an example's lists; items without a text get None."""
+def with_scores(
+    example: Example, asked: list[Asked], scores: Iterable[float], scored_by: str, documents: bool = True
+) -> Example:
+    """Put the scores of items with a text, in order, into an example's lists; items without a text get None.
+
+    Without `documents`, whole documents keep the scores of the same teacher and lose those of another.
+    """
     lists: dict[str, list[float | None]] = {"positive_scores": [], "negative_scores": []}
     given = iter(scores)
     for item in asked:
         lists.setdefault(item.key, []).append(None if item.text is None else next(given))
-    example.positive_scores, example.negative_scores = lists.pop("positive_scores"), lists.pop("negative_scores")
+    lists.pop(LACKING, None)
+    found = lists.pop("positive_scores"), lists.pop("negative_scores")
+    if documents:
+        example.positive_scores, example.negative_scores = found
+    elif example.scored_by != scored_by:
+        example.positive_scores = example.negative_scores = None
     example.dark_scores = lists.pop("dark_scores", None if example.dark is None else [])
     example.others |= lists
     example.scored_by = scored_by
@@ -128,14 +146,18 @@ def with_scores(example: Example, asked: list[Asked], scores: Iterable[float], s
 
 
 def example_windows(
-    examples: Iterable[Example], texts: ScoredTexts, contributors: Sequence[Contributor], pairs_a_window: int
+    examples: Iterable[Example],
+    texts: ScoredTexts,
+    contributors: Sequence[Contributor],
+    pairs_a_window: int,
+    documents: bool = True,
 ) -> Iterator[Window[tuple[Example, list[Asked]]]]:
-    """Yield windows of whole examples: pairs, limits, and (example, its items)."""
+    """Yield windows of whole examples: pairs, limits, and (example, its items, as `asked_of` lists them)."""
 
     def each() -> Iterator[Part[tuple[Example, list[Asked]]]]:
         for example in examples:
             query = texts.queries.get(example.query_id)
-            asked = asked_of(example, texts, contributors)
+            asked = asked_of(example, texts, contributors, documents)
             if query is None:
                 asked = [item._replace(text=None) for item in asked]
             pairs = [(query, item.text) for item in asked if query is not None and item.text is not None]

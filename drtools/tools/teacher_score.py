@@ -20,7 +20,8 @@ stopped scoring continues, and no pair is scored twice.
 their query are counted, and get no score.
 
 --pieces MODEL also scores each document's passages and sentences on their own, for distill-fgd. They are cut by the
-tokens of MODEL.
+tokens of MODEL. With --only-pieces the whole documents, a third of the teacher's tokens, are not scored: distill-fgd
+reads their scores only with --levels document.
 """
 
 from __future__ import annotations
@@ -117,6 +118,14 @@ class ScoringFlags(ScoringSettings):
         ),
         Role.MODEL,
     ] = None
+    only_pieces: Annotated[
+        bool,
+        Option(
+            "--only-pieces",
+            help="score the pieces and not the whole documents, which only distill-fgd --levels document reads",
+            rich_help_panel=PIECES,
+        ),
+    ] = False
     pieces_max_document_tokens: Annotated[
         int | None,
         Option(min=1, help="length to which that encoder truncates documents; default: 512", rich_help_panel=PIECES),

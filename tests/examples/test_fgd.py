@@ -86,6 +86,12 @@ def test_the_stages_follow_the_paper(published):
     assert "bm25.jsonl" not in made and "bm25/train.run" not in made
 
 
+def test_whole_documents_are_scored_if_an_arm_reads_them(beir):
+    for arms, only in (("fgd mean", True), ("fgd document", False), ("document-too", False)):
+        scored = by_output(printed("table", f"DATA={beir}", f"ARMS={arms}", folder=beir))["scored.jsonl"][1]
+        assert bool(scored["only_pieces"]) == only, arms
+
+
 def test_the_teacher_ranks_passages_or_if_asked_documents(published, beir):
     passages = by_output(printed("table", f"MSMARCO={published}", folder=published))["teacher"][1]
     assert passages["corpus"] == [f"{published}/collection.tsv"] and passages["examples"] == ["fgd/passages-bm25.jsonl"]

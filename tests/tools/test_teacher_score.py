@@ -208,8 +208,43 @@ def test_another_teachers_pieces_are_left_out(toy, rankers, drtools, tmp_path):
     )
 
 
+def test_only_pieces_leaves_the_documents_out(toy, rankers, drtools, tmp_path):
+    """The pieces' scores are those of a scoring with documents; no pair of a whole document is scored."""
+
+    def score(examples, out, *more):
+        done = drtools(*command(toy, "--teacher", rankers["bert"], "--examples", examples, "-o", tmp_path / out, *more))
+        assert done.status == 0, done.err
+        return records(tmp_path / out), int(
+            json.loads((tmp_path / f"{out}.manifest.json").read_text())["counts"]["pairs"]
+        )
+
+    lines = records(toy.examples)
+    lines[0]["negatives"].append("nowhere")
+    (tmp_path / "examples.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    pieces = ["--pieces", rankers["bert"], "--pieces-max-document-tokens", "64"]
+    whole, pairs = score(tmp_path / "examples.jsonl", "whole.jsonl", *pieces)
+    alone, fewer = score(tmp_path / "examples.jsonl", "alone.jsonl", *pieces, "--only-pieces")
+    scored = ("positive_scores", "negative_scores")
+    assert [{key: value for key, value in record.items() if key not in scored} for record in whole] == alone
+    documents = sum(score is not None for record in whole for key in scored for score in record[key])
+    assert documents > 0 and pairs - fewer == documents and all(record["piece_scores"] for record in alone)
+    again, same = score(tmp_path / "whole.jsonl", "again.jsonl", *pieces, "--only-pieces")
+    assert again == whole and same == fewer, "scores of the same teacher are kept"
+    distil = ["distill-fgd", "--model", rankers["bert"], "--pooling", "cls", "--corpus", toy.corpus]
+    done = drtools(
+        *distil, "--queries", toy.queries, "--examples", tmp_path / "alone.jsonl", "--levels", "document,passage",
+        "--max-document-tokens", "60", "--steps", "1", "-o", tmp_path / "student",
+    )  # fmt: skip
+    assert done.status == 2 and "run teacher-score without --only-pieces" in done.err, done.err
+
+
 def test_flags_of_pieces_need_pieces(toy, rankers, drtools, tmp_path):
-    for more in (["--passage-tokens", "9"], ["--pieces-max-document-tokens", "60"], ["--pieces-document-prompt", "x"]):
+    for more in (
+        ["--only-pieces"],
+        ["--passage-tokens", "9"],
+        ["--pieces-max-document-tokens", "60"],
+        ["--pieces-document-prompt", "x"],
+    ):
         done = drtools(
             *command(toy, "--teacher", rankers["bert"], "--examples", toy.examples, *more, "-o", tmp_path / "x")
         )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from drtools import reporting
+from drtools.errors import InputError, param
 from drtools.methods.dev import measure_on
 from drtools.methods.fgd.batches import FineGrainedBatches, read_piece_scores
 from drtools.methods.fgd.graph import SpanStudent
@@ -49,6 +50,12 @@ def train(
     task.write_card = card
     sources = read_sources(examples, Scores.ANY if settings.accept_scores else Scores.TEACHER)
     unscored = unscored_documents(sources) if "document" in settings.chosen_levels else 0
+    if unscored and unscored == count_documents(sources):
+        raise InputError(
+            "no document of the examples has a score",
+            where=f"{param('levels')} {settings.levels}",
+            remedy=f"run teacher-score without {param('only_pieces')}, or leave out the level document",
+        )
     reporting.notice(
         unscored,
         f"{counted(unscored, 'document of the examples has', 'documents of the examples have')} no score and "
@@ -115,6 +122,12 @@ def with_pieces(
         rank=task.world.rank,
     )
     return batches, layout.passages, learner
+
+
+def count_documents(sources: Sequence[ExampleSource]) -> int:
+    """Count the positives and negatives of the examples."""
+    lists = (each for source in sources for each in (source.examples.positives, source.examples.negatives))
+    return sum(len(each.flat) for each in lists)
 
 
 def unscored_documents(sources: Sequence[ExampleSource]) -> int:
