@@ -177,8 +177,12 @@ def read_queries(path: str | Path) -> dict[str, str]:
 
 def twice(what: str, text_id: str, first: int, number: int, path: str | Path) -> InputError:
     """Return the error for the id of a document or a query that two lines have."""
+    if what == "query":
+        return InputError(
+            f"the query id {text_id!r} is also on line {first}; ids must be unique", where=f"{shown(path)}:{number}"
+        )
     return InputError(
-        f"the {what} id {text_id!r} is also on line {first}; ids must be unique", where=f"{shown(path)}:{number}"
+        f"the document id {text_id!r} is also on line {first}; ids must be unique", where=f"{shown(path)}:{number}"
     )
 
 

@@ -1,7 +1,8 @@
 """Cache of a teacher's scores: an SQLite file for each teacher, shared by all processes and tools.
 
-Scores are saved as soon as their batch is done, so that a stopped scoring continues and no pair is scored twice. What
-was odd about a pair is saved with its score, so that counts of truncated and empty texts do not depend on the cache.
+Keys begin with the query, so that a query's pairs are side by side in the file: a page that is written holds many of
+them. What was odd about a pair is saved with its score, so that counts of truncated and empty texts do not depend on
+the cache.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from drtools.outputs.cache_contents import SCORES
 from drtools.outputs.cache_locks import alone, touch
 from drtools.outputs.places import remember_places
 
+QUERY_BYTES, KEY_BYTES = 8, 24
 KEYS_A_READ = 500  # SQLite's least limit of parameters is 999
 # a power cut may lose the last batches, never the file
 SCHEMA = (
@@ -31,9 +33,13 @@ DAMAGED = "move this one file away, and the pairs of this teacher are scored aga
 
 
 def pair_key(query: str, document: str, limit: int | None = None) -> bytes:
-    """Return the key of a query's and a document's text, with the document's token limit if it is not the teacher's."""
+    """Return the key of a query's and a document's text, with the document's token limit if it is not the teacher's.
+
+    Its first 8 bytes are the query's alone. The others are the key that versions before 0.2.0 kept.
+    """
     lengths = f"{len(query)} {limit if limit is not None else ''}\0"  # marks the end of the query
-    return hashlib.blake2b(f"{lengths}{query}{document}".encode("utf-8", "surrogatepass"), digest_size=16).digest()
+    pair = hashlib.blake2b(f"{lengths}{query}{document}".encode("utf-8", "surrogatepass"), digest_size=16).digest()
+    return hashlib.blake2b(query.encode("utf-8", "surrogatepass"), digest_size=QUERY_BYTES).digest() + pair
 
 
 class ScoreCache:
@@ -73,21 +79,32 @@ class ScoreCache:
 
     def known(self, keys: Sequence[bytes]) -> dict[bytes, float]:
         """Return the scores that are there."""
-        found = dict(self._read("select pair, score from scores", keys))
+        found = self._found("select pair, score from scores", keys)
         odd = next((score for score in found.values() if not isinstance(score, float)), None)
         if odd is not None:
             raise damaged(self.path, f"found {odd!r} as a score", DAMAGED)
         return found | {key: self._not_kept[key][0] for key in keys if key in self._not_kept}
 
     def known_oddities(self, keys: Sequence[bytes]) -> dict[bytes, int]:
-        """Return the flags of pairs, as in `PairTokens.odd`; drtools 0.1.0 kept scores without it."""
+        """Return the flags of pairs, as in `PairTokens.odd`; drtools 0.1.0 kept scores without it.
+
+        Flags of a key with its query are kept only if there are some; a pair with a score and without flags has none.
+        """
         try:
-            found = dict(self._read("select pair, odd from oddities", keys))
+            found = self._found("select pair, odd from oddities", keys)
         except sqlite3.OperationalError as error:  # a file of 0.1.0 that may not be written
             if "no such table" not in str(error):
                 raise
             found = {}
+        plain = [key for key in keys if key not in found and len(key) == KEY_BYTES]
+        found.update({key: 0 for key, _ in self._read("select pair, 0 from scores", plain)})
         return found | {key: self._not_kept[key][1] for key in keys if key in self._not_kept}
+
+    def _found(self, select: str, keys: Sequence[bytes]) -> dict[bytes, Any]:
+        """Return the values of keys, or of the keys that earlier versions kept."""
+        found = dict(self._read(select, keys))
+        former = {key[QUERY_BYTES:]: key for key in keys if key not in found and len(key) == KEY_BYTES}
+        return found | {former[key]: value for key, value in self._read(select, list(former))}
 
     def _read(self, select: str, keys: Sequence[bytes]) -> Iterator[tuple[bytes, Any]]:
         for first in range(0, len(keys), KEYS_A_READ):
@@ -114,7 +131,8 @@ class ScoreCache:
             self.connection.execute("begin immediate")
             try:
                 self.connection.executemany("insert or replace into scores values (?, ?)", scores)
-                self.connection.executemany("insert or replace into oddities values (?, ?)", oddities)
+                kept = [(key, odd) for key, odd in oddities if odd or len(key) != KEY_BYTES]
+                self.connection.executemany("insert or replace into oddities values (?, ?)", kept)
                 self.connection.execute("commit")
             except BaseException:  # a stop too, after which the batches that had ended are kept
                 if self.connection.in_transaction:  # SQLite itself ends it where the disk is full

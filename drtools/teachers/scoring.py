@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from drtools.models.compute import Compute
 
 WINDOW_PAIRS = 10_000  # [ours] pairs that are sorted by length together
+WRITTEN_AT_ONCE = 10_000  # pairs of a process, each batch by itself; then several batches together,
+SECONDS_UNWRITTEN = 5.0  # since a page of the cache is written for each few pairs of a batch, and for many of several
 ODDITIES = {  # {name of a count: (its bit in `PairTokens.odd`, its words)}
     "truncated": (DOCUMENT_CUT, "had a document that was cut"),
     "truncated_queries": (QUERY_CUT, "had a query that was cut"),
@@ -59,6 +62,8 @@ class CachedScorer:
         self.name = f"{name}@{fingerprint}"
         self.cache = ScoreCache(f"{fingerprint}-{computing.precision}", name)
         self.counts: Counter[str] = Counter()
+        self._unwritten: list[tuple[bytes, float, int]] = []
+        self._written = 0.0  # when, by the monotonic clock
 
     def prepare(self, pairs: Sequence[Pair], limits: Sequence[int | None] | None, under_way: Iterable[bytes]) -> Window:
         """Look up cached scores, and tokenize pairs that are neither cached nor `under_way`."""
@@ -79,16 +84,21 @@ class CachedScorer:
         return Window(keys, known, odd, new, tokens_of(new))
 
     def finish(self, window: Window, on_batch: Callable[[int], None]) -> np.ndarray:  # -> float32 [N]
-        """Compute new scores, save each batch at once, and return all scores of a window."""
+        """Compute new scores, save them batch by batch, and return all scores of a window."""
         computed = np.empty((len(window.new), 1), np.float32)
 
         def keep(rows: np.ndarray, tokens: int) -> None:
             keys, odd = [window.new[row] for row in rows.tolist()], window.tokens.odd[rows].tolist()
-            self.cache.keep(zip(keys, computed[rows, 0].tolist(), strict=True), list(zip(keys, odd, strict=True)))
+            self._unwritten += zip(keys, computed[rows, 0].tolist(), odd, strict=True)
             self.counts.update(computed=len(rows), tokens=tokens)
+            if self.counts["computed"] <= WRITTEN_AT_ONCE or time.monotonic() - self._written > SECONDS_UNWRITTEN:
+                self._write()
             on_batch(len(rows))
 
-        encode_tokens(self.encoder, window.tokens, self.computing, computed, keep)
+        try:
+            encode_tokens(self.encoder, window.tokens, self.computing, computed, keep)
+        finally:
+            self._write()
         scores = window.known | dict(zip(window.new, computed[:, 0].tolist(), strict=True))
         odd = window.odd | dict(zip(window.new, window.tokens.odd.tolist(), strict=True))
         before = [key for key in dict.fromkeys(window.keys) if key not in scores]  # the window before computed these
@@ -97,6 +107,13 @@ class CachedScorer:
         oddities = np.array([odd[key] for key in window.keys], np.uint8)  # of all: no count depends on the cache
         self.counts.update({name: int(((oddities & bit) > 0).sum()) for name, (bit, _) in ODDITIES.items()})
         return np.array([scores[key] for key in window.keys], np.float32)
+
+    def _write(self) -> None:
+        """Write what was scored since the last time into the cache."""
+        scored, self._unwritten = self._unwritten, []
+        if scored:
+            self.cache.keep([(key, score) for key, score, _ in scored], [(key, odd) for key, _, odd in scored])
+        self._written = time.monotonic()
 
 
 class Teacher:
@@ -138,8 +155,8 @@ class Teacher:
         """Return the raw logits float32 [N] of (query text, document text), in their order.
 
         `limits` has for each pair the maximum number of document tokens, None for the usual one. Scores are cached
-        after each batch, and cached pairs are not scored again. `on_batch` is called with the number of pairs just
-        computed.
+        while they are computed, and cached pairs are not scored again. `on_batch` is called with the number of pairs
+        just computed.
         """
         parts = [slice(start, start + WINDOW_PAIRS) for start in range(0, len(pairs), WINDOW_PAIRS)]
         windows = ((pairs[part], limits and limits[part], None) for part in parts)

@@ -13,8 +13,9 @@ first), or a language model that answers with one of two tokens (the score is th
 the form of sentence-transformers' CrossEncoder, Qwen3-Reranker, bge-reranker-v2-gemma and -minicpm-layerwise,
 mxbai-rerank-v2, monoT5. Others need --pair-template and --score-tokens. Only queries and documents are cut, never the
 template. The scores of several teachers are averaged. Scores are raw logits. They are written into the examples, for
-dark items too, with scored_by, the teacher's name@fingerprint. Each score is cached as soon as its batch is done: a
-stopped scoring continues, and no pair is scored twice.
+dark items too, with scored_by, the teacher's name@fingerprint. Each score is cached when its batch is
+done (after the first 10,000, every five seconds and when the scoring is stopped): a stopped scoring continues, and no
+pair is scored twice.
 
 --scores RUN puts the scores of any other ranker into the examples, by ids. Documents that the run does not have for
 their query are counted, and get no score.

@@ -3,6 +3,8 @@
 Raw logits beside CrossEncoder.predict, in order, through the cache, averaged, continued after a kill.
 """
 
+import hashlib
+import itertools
 import json
 import os
 import signal
@@ -462,6 +464,58 @@ def test_several_processes_write_one_cache_and_read_it_meanwhile_in_a_thread(cac
     assert len(kept) == 2000 and kept.known([b"3 7", b"none", b"39 49"]) == {b"3 7": 6.5, b"39 49": 63.5}
 
 
+def test_keys_of_a_query_are_side_by_side_and_those_of_earlier_versions_are_found(cache):
+    pairs = [(f"query {query}", f"document {document}") for document in range(9) for query in range(5)]
+    keys = {pair: pair_key(*pair) for pair in pairs}
+    ordered = [query for (query, _), key in sorted(keys.items(), key=lambda item: item[1])]
+    assert [query for query, _ in itertools.groupby(ordered)] == list(dict.fromkeys(ordered)) and len(set(ordered)) == 5
+    former = {
+        pair: hashlib.blake2b(f"{len(pair[0])} \0{pair[0]}{pair[1]}".encode(), digest_size=16).digest()
+        for pair in pairs
+    }
+    kept = ScoreCache("f")
+    kept.keep([(former[pair], float(at)) for at, pair in enumerate(pairs[:9])], [(former[pairs[0]], 3)])
+    kept.keep(
+        [(keys[pair], float(at)) for at, pair in enumerate(pairs) if at >= 30],
+        [(keys[pairs[30]], 5), (keys[pairs[31]], 0)],
+    )
+    known = ScoreCache("f").known(list(keys.values()))
+    assert known == {keys[pair]: float(at) for at, pair in enumerate(pairs) if at < 9 or at >= 30}
+    odd = ScoreCache("f").known_oddities(list(keys.values()))
+    assert odd == {keys[pairs[0]]: 3, **{keys[pair]: 5 * (at == 30) for at, pair in enumerate(pairs) if at >= 30}}
+
+
+def test_many_scores_are_written_together_and_a_stop_keeps_them(toy, rankers, drtools, monkeypatch, cache):
+    from drtools.encoding import loop
+    from drtools.errors import Terminated
+    from drtools.teachers import scoring
+
+    monkeypatch.setattr(scoring, "WRITTEN_AT_ONCE", 8)
+    writes, batches, plain, keep = [], [], loop._encode_batch, ScoreCache.keep
+
+    def counted(self, scores, oddities=()):
+        writes.append(len(list(scores := list(scores))))
+        keep(self, scores, oddities)
+
+    def stopped(*inputs):
+        batches.append(len(inputs[2]))
+        if len(batches) == 6:
+            raise Terminated
+        plain(*inputs)
+
+    monkeypatch.setattr(ScoreCache, "keep", counted)
+    monkeypatch.setattr(loop, "_encode_batch", stopped)
+    words = command(
+        toy, "--teacher", rankers["bert"], "--examples", toy.examples, "--batch-tokens", 128, "--threads", 1
+    )
+    assert drtools(*words).status == 143
+    assert cached(cache) == sum(writes) < 80 and len(writes) < len(batches) - 1 and writes[-1] > 8
+    monkeypatch.setattr(loop, "_encode_batch", plain)
+    kept = len(writes)
+    done = drtools(*words)
+    assert done.status == 0 and f"{80 - sum(writes[:kept])} scores were computed now" in done.err
+
+
 def test_keys_tell_pairs_apart():
     pairs = [("a", "bc"), ("ab", "c"), ("a", "bc", 3), ("1 a", "bc"), ("", "abc"), ("abc", "")]
     assert len({pair_key(*pair) for pair in pairs}) == len(pairs)
@@ -521,6 +575,7 @@ def test_strict_refuses_again_what_the_cache_knows(toy, rankers, drtools, tmp_pa
     for path in (cache / "scores").glob("*.sqlite"):  # as drtools 0.1.0 left it
         with sqlite3.connect(path) as connection:
             connection.execute("drop table oddities")
+            connection.execute("update scores set pair = substr(pair, 9)")
     older = drtools(*words)
     assert "0 scores were computed now" in older.err and said in older.err
 
