@@ -17,9 +17,11 @@ from drtools.formats.corpus_store import open_store
 from drtools.formats.lines import local, shown
 from drtools.formats.npy import read_archive
 from drtools.losses import masked_language
-from drtools.methods.ddr.masking import MaskedBatch, MaskedBatches, Masker, corpus_texts, count_windows, hold_out
+from drtools.methods.ddr.masking import MaskedBatch, MaskedBatches, Masker, corpus_texts, hold_out
 from drtools.methods.ddr.separation import separation_of
 from drtools.methods.ddr.settings import MASKING_WARMUP_STEPS, MaskingSettings
+from drtools.methods.ddr.token_file import TokenFile
+from drtools.methods.ddr.windows import count_windows
 from drtools.models.bodies import positions_of
 from drtools.models.dev_measure import DevMeasure
 from drtools.models.encoder import Encoder
@@ -154,13 +156,15 @@ class MaskedTraining(TrainingTask):
             for head in self.model.heads:
                 head.begin_with(shares)
         self.windows = self._count_windows() if self.settings.crops == "windows" else None
+        self.tokens = TokenFile.open(self.work.working / TOKENS) if self.settings.crops == "windows" else None
 
     def _count_windows(self) -> np.ndarray:  # -> int32 [N]
         """Return the number of windows of each document, counted once by rank 0 and saved for continuing."""
         path = self.work.working / "windows.npz"  # an archive, for its checksum
         if self.world.is_first and _read_windows(path) is None:
             written = path.with_suffix(".new.npz")
-            np.savez(written, allow_pickle=False, windows=count_windows(self.store, self.masker, self.title_separator))
+            counts = count_windows(self.store, self.masker, self.title_separator, self.work.working / TOKENS)
+            np.savez(written, allow_pickle=False, windows=counts)
             written.replace(path)
         self.world.wait()
         windows = _read_windows(path)
@@ -181,6 +185,7 @@ class MaskedTraining(TrainingTask):
             shares=self.world.shares,
             rank=self.world.rank,
             windows=self.windows,
+            tokens=self.tokens,
         )
 
     def measure(self) -> DevMeasure | None:
@@ -291,6 +296,9 @@ class MaskedTraining(TrainingTask):
         self.work.finish(
             kind="encoder", **record, **{f"{side}_fingerprint": value for side, value in fingerprints.items()}
         )
+
+
+TOKENS = "tokens"  # a folder of the unfinished work
 
 
 def _read_windows(path: Path) -> np.ndarray | None:

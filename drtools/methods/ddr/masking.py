@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 
-from drtools import reporting
 from drtools.errors import InputError, param
 from drtools.formats.corpora import document_text
+from drtools.methods.ddr.token_file import FileTokens, KeptTokens, TextTokens, TokenFile
+from drtools.methods.ddr.whole_words import drawn_by_word
 from drtools.models.bodies import positions_of
 from drtools.models.long_texts import token_arrays
 from drtools.models.masked import IGNORED
@@ -149,36 +150,44 @@ class Masker:
         read = list(token_arrays(self.tokenizer, texts, with_words=True))
         return [ids for ids, _ in read], [words for _, words in read]
 
-    def windows(self, texts: Sequence[str]) -> list[int]:
+    def read(self, texts: Sequence[str]) -> TextTokens:
+        """Tokenize texts."""
+        return TextTokens(*(self._word_lists(texts) if self.whole_words else (self._token_lists(texts), None)))
+
+    def windows(self, tokens: TextTokens) -> list[int]:
         """Return the number of windows of each text: one at each multiple of the stride. The last ends the text."""
-        spare = [max(0, len(ids) - self.room) for ids in self._token_lists(texts)]
+        spare = [max(0, length - self.room) for length in tokens.lengths()]
         return [1 + -(-tokens // self.stride) for tokens in spare]
 
     def __call__(
         self,
-        texts: Sequence[str],
+        texts: Sequence[str] | KeptTokens,
         randoms: Sequence[np.random.Generator],
         body_learns: bool = True,
         windows: Sequence[int] | None = None,
     ) -> Masked:
-        """Crop and mask each text with its own generator. `windows` selects the window of each; else it is drawn."""
+        """Crop and mask each text, given as text or by its tokens, with its own generator.
+
+        `windows` selects the window of each; else it is drawn.
+        """
         crops, words = self._crops(texts, randoms, windows)
         return self._masked(crops, words, randoms, body_learns, self.share)
 
     def _crops(
-        self, texts: Sequence[str], randoms: Sequence[np.random.Generator], windows: Sequence[int] | None
+        self, texts: Sequence[str] | KeptTokens, randoms: Sequence[np.random.Generator], windows: Sequence[int] | None
     ) -> tuple[list[np.ndarray], list[np.ndarray] | None]:
         """Return the tokens of the crop of each text and, for whole words, the number of each token's word."""
-        lists, words = self._word_lists(texts) if self.whole_words else (self._token_lists(texts), None)
-        crops = [
-            self._crop(ids, random, None if windows is None else windows[at])
-            for at, (ids, random) in enumerate(zip(lists, randoms, strict=True))
-        ]
-        parts = [ids[crop].copy() for ids, crop in zip(lists, crops, strict=True)]
-        return parts, None if words is None else [each[crop] for each, crop in zip(words, crops, strict=True)]
+        tokens = texts if isinstance(texts, TextTokens | FileTokens) else self.read(texts)
+        parts: list[np.ndarray] = []
+        words: list[np.ndarray] = []
+        for at, (length, random) in enumerate(zip(tokens.lengths(), randoms, strict=True)):
+            ids, numbers = tokens.cut(at, self._crop(length, random, None if windows is None else windows[at]))
+            parts.append(ids)
+            words += [] if numbers is None else [numbers]
+        return parts, words if self.whole_words else None
 
-    def _crop(self, ids: np.ndarray, random: np.random.Generator, window: int | None) -> slice:
-        spare = max(0, len(ids) - self.room)
+    def _crop(self, length: int, random: np.random.Generator, window: int | None) -> slice:
+        spare = max(0, length - self.room)
         if window is None:
             window = int(random.integers(-(-spare // self.stride) + 1)) if spare else 0
         start = min(spare, self.stride * window)
@@ -193,14 +202,15 @@ class Masker:
         share: float,
     ) -> MaskedTokens:
         parts, chances, swaps = [], [], []
-        for at, (crop, random) in enumerate(zip(crops, randoms, strict=True)):
+        special = np.isin(np.concatenate(crops), self.special)
+        ends = np.cumsum([len(crop) for crop in crops])
+        for at, (crop, random, end) in enumerate(zip(crops, randoms, ends, strict=True)):
             chance = np.ones(
                 len(self.before) + len(crop) + len(self.after), np.float32
             )  # special tokens are never predicted
-            drawn = random.random(len(crop), np.float32) if words is None else _by_word(words[at], share, random)
-            chance[len(self.before) : len(self.before) + len(crop)] = np.where(
-                np.isin(crop, self.special), np.float32(1), drawn
-            )
+            drawn = random.random(len(crop), np.float32) if words is None else drawn_by_word(words[at], share, random)
+            drawn[special[end - len(crop) : end]] = 1
+            chance[len(self.before) : len(self.before) + len(crop)] = drawn
             parts += [self.before, crop, self.after]
             chances.append(chance)
             swaps.append(random.integers(len(self.tokenizer), size=int(_replaced(chance, share).sum()), dtype=np.int32))
@@ -221,17 +231,6 @@ class Masker:
         return shares
 
 
-def _by_word(words: np.ndarray, share: float, random: np.random.Generator) -> np.ndarray:  # -> float32 [T]
-    """Draw for each word whether it is predicted, and for each of its tokens how it is masked.
-
-    Returns uniform numbers from 0 to `share` for predicted tokens, and 1 for all others.
-    """
-    _, places = np.unique(words, return_inverse=True)
-    chosen = random.random(places.max(initial=-1) + 1, np.float32)[places] < share
-    kinds = random.random(len(words), np.float32) * np.float32(share)
-    return np.where(chosen, np.minimum(kinds, np.nextafter(np.float32(share), np.float32(0))), np.float32(1))
-
-
 def _replaced(chance: np.ndarray, share: float) -> np.ndarray:
     return (chance >= HIDDEN * share) & (chance < (HIDDEN + REPLACED) * share)
 
@@ -250,8 +249,8 @@ class MaskedBatches:
     """The endless sequence of batches of a corpus, a function of (seed, step). Texts are not kept in memory.
 
     An epoch visits groups of random blocks of the corpus, each group in random order. It visits each document once or,
-    with the numbers of `windows` [N], each window once. `held_out` rows are not visited. In the first `head_steps`
-    steps, only the head is trained.
+    with the numbers of `windows` [N], each window once. `tokens` are those of the corpus, if they are kept. `held_out`
+    rows are not visited. In the first `head_steps` steps, only the head is trained.
     """
 
     def __init__(
@@ -267,7 +266,9 @@ class MaskedBatches:
         shares: Shares = single_share,
         rank: int = 0,
         windows: np.ndarray | None = None,
+        tokens: TokenFile | None = None,
     ) -> None:
+        self.tokens = tokens
         self.store, self.masker, self.batch_documents, self.seed = store, masker, batch_documents, seed
         self.head_steps, self.title_separator, self.shares, self.rank = head_steps, title_separator, shares, rank
         self.by_window = windows is not None
@@ -312,23 +313,16 @@ class MaskedBatches:
         visits = [self.visit(first + place) for place in range(parts[self.rank].start, parts[self.rank].stop)]
         seeds: list[tuple[int, ...]] = [visit if self.by_window else visit[:2] for visit in visits]
         tokens = self.masker(
-            corpus_texts(self.store, [row for _, row, _ in visits], self.title_separator),
+            self._texts([row for _, row, _ in visits]),
             [generator(self.seed, "mask", *seed) for seed in seeds],
             step >= self.head_steps,
             [window for _, _, window in visits] if self.by_window else None,
         )
         return MaskedBatch({"text": tokens}, {"text": [part.stop - part.start for part in parts]})
 
-
-def count_windows(store: CorpusStore, masker: Masker, title_separator: str) -> np.ndarray:  # -> int32 [N]
-    """Return the number of windows of each document. This tokenizes the whole corpus once."""
-    counts = np.empty(len(store), np.int32)
-    with reporting.progress("counting windows", len(store), "documents") as progress:
-        for first in range(0, len(store), BLOCK):
-            rows = range(first, min(first + BLOCK, len(store)))
-            counts[first : rows.stop] = masker.windows(corpus_texts(store, rows, title_separator))
-            progress.advance(len(rows))
-    return counts
+    def _texts(self, rows: list[int]) -> list[str] | KeptTokens:
+        """Return documents, or their tokens if these are kept."""
+        return self.tokens.read(rows) if self.tokens else corpus_texts(self.store, rows, self.title_separator)
 
 
 def corpus_texts(store: CorpusStore, rows: Sequence[int], title_separator: str) -> list[str]:

@@ -19,6 +19,7 @@ from drtools import reporting
 from drtools.errors import InputError, param
 from drtools.methods.ddr.adaptation import MaskedTraining, masked_loss
 from drtools.methods.ddr.masking import MaskedBatch, MaskedTokens, Masker
+from drtools.methods.ddr.token_file import KeptTokens
 from drtools.methods.fgd.settings import EdMlmSettings
 from drtools.models.cpu.dropout import use_own_dropout
 from drtools.models.heads import DEVIATION
@@ -168,18 +169,18 @@ class TwiceMasker(Masker):
 
     def __call__(
         self,
-        texts: Sequence[str],
+        texts: Sequence[str] | KeptTokens,
         randoms: Sequence[np.random.Generator],
         body_learns: bool = True,
         windows: Sequence[int] | None = None,
     ) -> TwiceMasked:
         """Crop each text and mask it twice, both times with its own generator."""
         crops, words = self._crops(texts, randoms, windows)
-        again = copy.deepcopy(randoms)
-        return TwiceMasked(
-            self._masked(crops, words, randoms, body_learns, self.share),
-            self._masked(crops, words, again, body_learns, self.decoder_share),
-        )
+        states = [random.bit_generator.state for random in randoms]
+        lighter = self._masked(crops, words, randoms, body_learns, self.share)
+        for random, state in zip(randoms, states, strict=True):
+            random.bit_generator.state = state
+        return TwiceMasked(lighter, self._masked(crops, words, randoms, body_learns, self.decoder_share))
 
 
 class EnhancedTraining(MaskedTraining):

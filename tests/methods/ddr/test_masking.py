@@ -12,7 +12,8 @@ from conftest import WORDS, write_jsonl
 from drtools.errors import InputError
 from drtools.formats.corpus_store import open_store
 from drtools.methods.ddr import masking
-from drtools.methods.ddr.masking import MaskedBatches, Masker, count_windows, hold_out
+from drtools.methods.ddr.masking import MaskedBatches, Masker, hold_out
+from drtools.methods.ddr.windows import count_windows
 from drtools.methods.fgd.ed_mlm import TwiceMasker
 from drtools.models.loader import load_encoder
 from drtools.models.masked import IGNORED
