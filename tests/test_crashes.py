@@ -70,7 +70,7 @@ KINDS = {  # name of the output: a command, and what makes it another request
     "merged": (["merge", "--body", "dam", "--rem", "rem"], ["--query-prompt", "x"]),
     "ivf": (["index", "--vectors", "vectors", "--factory", "IVF4,Flat", "--threads", "1"], ["--seed", "7"]),
     "encoded": ([*ENCODED, "--chunk", "16", *F], ["--max-document-tokens", "20"]),
-    "part": ([*ENCODED, "--chunk", "16", *F, "--part", "2/2"], ["--part", "1/2"]),
+    "part": ([*ENCODED, "--chunk", "16", *F, "--part", "2/2"], ["--title-separator", "  "]),
     "lucene": (["index", "--corpus", "corpus.jsonl", "--threads", "1"], ["--language", "de"]),
     "scores.jsonl": ([*SCORED, "--window", "40", *F], ["--title-separator", "  "]),
     "trained": (["train-contrastive", *TRAINED, "--dev-qrels", "qrels.tsv"], ["--seed", "7"]),
