@@ -19,6 +19,7 @@ from drtools.models.loading import load_weights, refuse_missing, save_weights, w
 from drtools.models.lora_files import added_lora
 from drtools.models.module_files import CONFIG
 from drtools.models.module_keys import check_keys
+from drtools.models.pooled_ranker import PooledRanker, load_pooled
 from drtools.models.ranker_files import CrossEncoderSettings, has_ranker_files, read_ranker
 from drtools.models.resolving import resolve
 from drtools.models.settings import LONGEST_BY_DEFAULT, OURS, refuse_adapter
@@ -47,9 +48,9 @@ def load_cross_encoder(
 ) -> CrossEncoder:
     """Load a finished cross-encoder in eval mode, from a folder or a hub name.
 
-    It is a classifier with one or two outputs, or a language model that scores pairs; `reading` says how it reads them
-    where its files do not. Weights that are stored in 16 bits are loaded in `precision`, others in float32. `dropout`
-    replaces the dropout of its configuration.
+    It is a classifier with one or two outputs, a body with a pooling and a head, or a language model that scores pairs;
+    `reading` says how it reads them where its files do not. Weights that are stored in 16 bits are loaded in
+    `precision`, others in float32. `dropout` replaces the dropout of its configuration.
     """
     folder = resolve(name)
     refuse_adapter(folder)
@@ -59,6 +60,9 @@ def load_cross_encoder(
     if kind == "classifier":
         model, tokenizer = _load_classifier(folder, name, files, trust_remote_code, dropout, precision=precision)
         return _made_of(model, tokenizer, folder, form, None).eval()
+    if kind == "pooled":
+        pooled, tokenizer = load_pooled(folder, files, trust_remote_code, dropout, precision)
+        return _made_of(pooled, tokenizer, folder, form, None).eval()
     _check_is_ranker(form, folder, name)
     model, tokenizer, scoring = load_generative(form, folder, trust_remote_code, dropout, precision)
     return _made_of(model, tokenizer, folder, form, scoring).eval()
@@ -76,9 +80,10 @@ def new_cross_encoder(
     refuse_adapter(folder)
     _check_config(folder, name)
     files = read_ranker(folder)
-    if files.chat or files.score_tokens:
+    if files.chat or files.score_tokens or files.layers:
         raise InputError(
-            "its modality_config has 'message' or its modules a LogitScore: rankers are trained without them",
+            "its modality_config has 'message' or its modules a LogitScore or a Pooling: rankers are trained without "
+            "them",
             where=folder,
             remedy="pass the body that it was made from",
         )
@@ -139,7 +144,11 @@ def _load_classifier(
 
 
 def _made_of(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path, form: Form, scoring: Scoring | None
+    model: PreTrainedModel | PooledRanker,
+    tokenizer: PreTrainedTokenizerBase,
+    folder: Path,
+    form: Form,
+    scoring: Scoring | None,
 ) -> CrossEncoder:
     """Build a cross-encoder with the lengths and prompts in its files, and report problems in the files."""
     files = form.files
@@ -231,8 +240,8 @@ def save_cross_encoder(encoder: CrossEncoder, folder: Path) -> str:
     A template of text is written for drtools alone. Returns its fingerprint. Raises InputError for a language model
     whose score is read from tokens or from a layer, which has lost its other outputs.
     """
-    if encoder.scoring:
-        raise InputError("it scores pairs by tokens, and can only be used as it is", where=encoder.folder)
+    if encoder.scoring or isinstance(encoder.model, PooledRanker):
+        raise InputError("it scores pairs by tokens or a pooling, and can only be used as it is", where=encoder.folder)
     folder.mkdir(parents=True, exist_ok=True)
     encoder.model.config.sentence_transformers = RAW_LOGITS
     save_weights(encoder.model, folder)

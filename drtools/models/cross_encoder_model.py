@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
 from pathlib import Path
 from types import MethodType
 from typing import TYPE_CHECKING, NamedTuple, cast
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 from drtools.errors import InputError, param
 from drtools.models.bodies import of_one_length, padding_leaks
 from drtools.models.pair_template import Template, template_of
+from drtools.models.pooled_ranker import PooledRanker
 from drtools.models.pooling import last
 from drtools.models.settings import weights_fingerprint
 from drtools.models.text_template import TextTemplate
@@ -39,7 +39,8 @@ class Scoring(NamedTuple):
 class CrossEncoder(nn.Module):
     """Turns token ids of pairs into logits. `model` is the whole classifier, `folder` the origin of its weights.
 
-    A language model that is not a classifier has a `scoring`, and outputs only for its tokens.
+    A body with a pooling and a head is a classifier too. A language model that is none has a `scoring`, and outputs
+    only for its tokens.
 
     A query is cut at `max_query_tokens` and a document at `max_document_tokens`, both without special tokens. If the
     latter is None, the document gets the rest of `longest_pair`, which is the limit of the body's positions with
@@ -50,7 +51,7 @@ class CrossEncoder(nn.Module):
 
     def __init__(
         self,
-        model: PreTrainedModel,
+        model: PreTrainedModel | PooledRanker,
         tokenizer: PreTrainedTokenizerBase,
         folder: Path,
         longest_pair: int,
@@ -66,10 +67,11 @@ class CrossEncoder(nn.Module):
         self.prompt = ""  # before each query
         self.lower_case = False
         self.head_is_new = False  # drawn at random, so its scores mean nothing yet
+        reader = model.base_model if isinstance(model, PooledRanker) else model
         self.typed = (
             template is None
             and "token_type_ids" in tokenizer.model_input_names
-            and "token_type_ids" in inspect.signature(model.forward).parameters
+            and "token_type_ids" in inspect.signature(reader.forward).parameters
         )
         for part in self.heads:
             _keep_in_float32(part.float())
@@ -77,7 +79,7 @@ class CrossEncoder(nn.Module):
     @property
     def heads(self) -> list[nn.Module]:
         """The parts above the body, which compute in float32: a classifier's head, or the outputs for tokens."""
-        if self.scoring:
+        if self.scoring and not isinstance(self.model, PooledRanker):
             return [self.model.get_output_embeddings()]
         return [part for part in self.model.children() if part is not self.body]
 
@@ -144,6 +146,7 @@ class CrossEncoder(nn.Module):
         odd |= {"lower_case": True} if self.lower_case else {}
         odd |= {"template": self.template.as_json()} if isinstance(self.template, TextTemplate) else {}
         odd |= {"scoring": list(self.scoring)} if self.scoring else {}
+        odd |= {"layers": self.model.description} if isinstance(self.model, PooledRanker) else {}
         # a model without deviations keeps its fingerprint of 0.1.0
         return digest([weights_fingerprint(self.folder), *lengths, *([odd] if odd else [])])
 
@@ -181,12 +184,11 @@ def _keep_in_float32(part: nn.Module) -> None:
 
     In bfloat16, logits near 8 would be 0.06 apart.
     """
-    plain: Callable[..., object] = type(part).forward
 
     def forward(part: nn.Module, *inputs: object, **named: object) -> object:
         device = next((value.device.type for value in inputs if isinstance(value, Tensor)), "cpu")
         with torch.autocast(device, enabled=False):
-            return plain(
+            return type(part).forward(  # as it is now: a layer may have become one of blocks
                 part,
                 *(_as_float32(value) for value in inputs),
                 **{name: _as_float32(value) for name, value in named.items()},

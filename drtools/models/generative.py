@@ -15,6 +15,7 @@ from drtools.models.loading import load_weights, refuse_missing
 from drtools.models.lora_files import added_lora
 from drtools.models.minicpm import LAYERWISE, layerwise_class
 from drtools.models.ranker_families import Family, family_of, named_family, names_of, of_text, segments_of
+from drtools.models.ranker_files import is_pooled
 from drtools.models.text_template import TextTemplate, chat_segments
 from drtools.models.tokenizers import fit_tokenizer
 from drtools.models.unused import check_unused
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from drtools.models.ranker_files import CrossEncoderSettings
     from drtools.models.specs import Precision, ReadingSpec
 
-Kind = Literal["classifier", "causal", "seq2seq", "layerwise"]
+Kind = Literal["classifier", "pooled", "causal", "seq2seq", "layerwise"]
 YES_NO = ("yes", "no")  # of sentence-transformers, for a causal language model whose files name no tokens
 
 
@@ -48,6 +49,8 @@ def kind_of(folder: Path) -> Kind | None:
     """Return the kind of a cross-encoder by the classes in its config.json, or None for a model that is none."""
     if (added_lora(folder) or {}).get("task_type") == "SEQ_CLS":
         return "classifier"
+    if is_pooled(folder):
+        return "pooled"
     architectures = body_config(folder).get("architectures") or []
     endings: tuple[tuple[str, Kind], ...] = (
         ("ForSequenceClassification", "classifier"),

@@ -76,7 +76,7 @@ def read_modules(folder: Path) -> ModuleSettings:
     config = optional_json(folder / CONFIG)
     _check_kind(folder, config)
     for at, module in enumerate(checked_modules(folder, found.notes)):
-        _add_module(found, folder, module, at)
+        add_module(found, folder, module, at)
     if found.head and not found.pooling and any(layer["kind"] != "normalize" for layer in found.head):
         raise InputError(
             f"its modules.json has layers for tokens but no pooling: {MULTI_VECTOR}",
@@ -125,8 +125,8 @@ def checked_modules(folder: Path, notes: list[str]) -> list[dict[str, Any]]:
     return modules
 
 
-def _add_module(found: ModuleSettings, folder: Path, module: dict[str, Any], at: int) -> None:
-    """Add the settings of the module at position `at`."""
+def add_module(found: ModuleSettings, folder: Path, module: dict[str, Any], at: int, program: str = "") -> None:
+    """Add the settings of the module at position `at`. Dense layers have keys of their own in some programs."""
     package, kind = module["type"].split(".", 1)[0], module["type"].rsplit(".", 1)[-1]
     supported = ("Transformer", "Pooling", "Dense", "LayerNorm", "Normalize", "Dropout")
     if package != "sentence_transformers" or kind not in supported:
@@ -155,7 +155,7 @@ def _add_module(found: ModuleSettings, folder: Path, module: dict[str, Any], at:
             expected=f"one in the folder of the module {kind} in modules.json",
             remedy="fetch the model again",
         )
-    check_keys(config, kind, path / "config.json", found.notes)
+    check_keys(config, f"{program}{kind}" if kind == "Dense" else kind, path / "config.json", found.notes)
     if kind == "Pooling":
         if found.pooling or found.head:
             raise InputError(

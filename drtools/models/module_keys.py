@@ -44,8 +44,12 @@ NO_KWARGS = "arguments that change how the body or its tokenizer is made"
 DAMAGED = "the file was damaged, fetch the model again"
 MULTI_VECTOR = "a model with a vector for each token (multi-vector, late interaction)"
 
-# the tasks of a cross-encoder's Transformer, and what its logits are called
-RANKER_TASKS = {"sequence-classification": "scores", "text-generation": "causal_logits"}
+# the tasks of a cross-encoder's Transformer, and what its output is called
+RANKER_TASKS = {
+    "sequence-classification": "scores",
+    "text-generation": "causal_logits",
+    "feature-extraction": "token_embeddings",
+}
 
 # keys of sentence_bert_config.json with the same meaning for encoders and cross-encoders
 OF_BOTH: dict[str, str | Only] = {
@@ -103,8 +107,8 @@ KEYS: dict[str, dict[str, str | Only]] = {
         "query_length": "a length of SentenceTransformer's encode_query, which is not used for pairs",
         "document_length": "a length of encode_document, which is not used for pairs",
         "modality_config": USED,
-        "transformer_task": Only((None, *RANKER_TASKS), "another output than logits"),
-        "module_output_name": Only((None, *RANKER_TASKS.values()), "another output than logits"),
+        "transformer_task": Only((None, *RANKER_TASKS), "another output than logits or token states"),
+        "module_output_name": Only((None, *RANKER_TASKS.values()), "another output than logits or token states"),
         "processing_kwargs": USED,
         **OF_BOTH,
     },
@@ -147,6 +151,15 @@ KEYS: dict[str, dict[str, str | Only]] = {
         "activation_function": USED,
         "module_input_name": Only((None, "sentence_embedding"), NO_INPUT),
         "module_output_name": Only((None, "sentence_embedding"), NO_INPUT),
+        "use_residual": Only((None, False), "a layer whose input is added to its output"),
+    },
+    "CrossEncoder's Dense": {
+        "in_features": USED,
+        "out_features": USED,
+        "bias": USED,
+        "activation_function": USED,
+        "module_input_name": Only((None, "sentence_embedding"), NO_INPUT),
+        "module_output_name": USED,
         "use_residual": Only((None, False), "a layer whose input is added to its output"),
     },
     "LogitScore": {

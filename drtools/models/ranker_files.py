@@ -9,7 +9,15 @@ from typing import Any, NamedTuple
 
 from drtools.errors import InputError
 from drtools.models.json_files import body_config, optional_json
-from drtools.models.module_files import CONFIG, checked_modules, model_type, prompt_of, read_lengths
+from drtools.models.module_files import (
+    CONFIG,
+    ModuleSettings,
+    add_module,
+    checked_modules,
+    model_type,
+    prompt_of,
+    read_lengths,
+)
 from drtools.models.module_keys import RANKER_TASKS, check_keys, check_output, check_requirements
 
 LOGITS = ("Identity", "Sigmoid")  # activations of a single logit that keep the order of scores
@@ -28,7 +36,8 @@ class CrossEncoderSettings:
     """The settings of a cross-encoder in its files.
 
     `prompt` is the text before each query, or with a `chat` template the system's message. `score_tokens` are the ids
-    of the relevant and the irrelevant token of a language model, or only the first; empty for a classifier.
+    of the relevant and the irrelevant token of a language model, or only the first; empty for a classifier. `layers`
+    are the pooling and the head above a body that is no classifier.
     """
 
     prompt: str = ""
@@ -36,12 +45,22 @@ class CrossEncoderSettings:
     lower_case: bool = False
     score_tokens: tuple[int, ...] = ()
     chat: Chat | None = None
+    layers: ModuleSettings | None = None
     notes: list[str] = field(default_factory=list)
 
 
 def has_ranker_files(folder: Path) -> bool:
     """Return whether sentence-transformers' CrossEncoder wrote a folder."""
     return (folder / "modules.json").exists() and model_type(folder) == "CrossEncoder"
+
+
+def is_pooled(folder: Path) -> bool:
+    """Return whether a folder has a cross-encoder of a body, a pooling and a head."""
+    return has_ranker_files(folder) and _names(checked_modules(folder, []))[1:2] == ["Pooling"]
+
+
+def _names(modules: list[dict[str, Any]]) -> list[str]:
+    return [module["type"].rsplit(".", 1)[-1] for module in modules]
 
 
 def read_ranker(folder: Path) -> CrossEncoderSettings:
@@ -59,7 +78,7 @@ def read_ranker(folder: Path) -> CrossEncoderSettings:
         found.prompt = prompt_of(config, name, folder) if name else ""
         lengths = read_lengths(folder, TABLE, found.notes)
         _check_task(lengths, found, folder)
-        check_output(lengths, "logits", folder, chat=True)
+        check_output(lengths, "last_hidden_state" if found.layers else "logits", folder, chat=not found.layers)
         found.chat = _chat(lengths, folder)
         found.longest = lengths.get("max_seq_length") or lengths["model_max_length"]
         found.lower_case = bool(lengths.get("do_lower_case"))
@@ -70,14 +89,18 @@ def read_ranker(folder: Path) -> CrossEncoderSettings:
 
 
 def _read_modules(found: CrossEncoderSettings, folder: Path) -> None:
-    """Read the score's tokens, if the second module reads it from them. Raises InputError for other modules."""
+    """Read the score's tokens, or the layers above a body. Raises InputError for other modules."""
     modules = checked_modules(folder, found.notes)
-    kinds = [module["type"].rsplit(".", 1)[-1] for module in modules]
+    kinds = _names(modules)
+    if kinds[:2] == ["Transformer", "Pooling"]:
+        _read_layers(found, folder, modules)
+        return
     if kinds not in (["Transformer"], ["Transformer", "LogitScore"]):
         raise InputError(
             f"its modules.json names {', '.join(module['type'] for module in modules)}",
             where=folder,
-            expected="only the module Transformer, a sequence classifier, or Transformer and LogitScore",
+            expected="only the module Transformer, a sequence classifier, or Transformer and LogitScore, or "
+            "Transformer, Pooling and layers up to a Dense that gives the scores",
         )
     if len(kinds) == 2:
         path = folder / modules[1]["path"] / "config.json"
@@ -89,10 +112,31 @@ def _read_modules(found: CrossEncoderSettings, folder: Path) -> None:
         found.score_tokens = tuple(number for number in ids if number is not None)
 
 
+def _read_layers(found: CrossEncoderSettings, folder: Path, modules: list[dict[str, Any]]) -> None:
+    """Read the pooling and the layers above it. Raises InputError unless the last one is a Dense that gives scores."""
+    found.layers = ModuleSettings()
+    for at, module in enumerate(modules):
+        add_module(found.layers, folder, module, at, "CrossEncoder's ")
+    found.notes += found.layers.notes
+    path = folder / modules[-1]["path"] / "config.json"
+    outputs = [optional_json(folder / module["path"] / "config.json").get("module_output_name") for module in modules]
+    if _names(modules)[-1] != "Dense" or outputs[-1] != "scores" or "scores" in outputs[:-1]:
+        raise InputError(
+            f"its last module is a {_names(modules)[-1]} with the output {outputs[-1]}",
+            where=path,
+            expected="a Dense with the output scores",
+        )
+    if not found.layers.include_prompt:
+        raise InputError("include_prompt is false, which means that a prompt is not pooled", where=folder)
+    if found.layers.head[-1]["out"] > 2:
+        raise InputError(f"its last Dense has {found.layers.head[-1]['out']} outputs", where=path, expected="1 or 2")
+
+
 def _check_task(lengths: Mapping[str, Any], found: CrossEncoderSettings, folder: Path) -> None:
     """Raise InputError for a Transformer that does not compute what the next module reads."""
     needed = "text-generation" if found.score_tokens else "sequence-classification"
-    task = lengths.get("transformer_task") or "sequence-classification"
+    needed = "feature-extraction" if found.layers else needed
+    task = lengths.get("transformer_task") or ("feature-extraction" if found.layers else "sequence-classification")
     output = lengths.get("module_output_name") or RANKER_TASKS[task]
     if (task, output) != (needed, RANKER_TASKS[needed]):
         raise InputError(

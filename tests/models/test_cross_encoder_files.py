@@ -141,7 +141,7 @@ def test_a_cross_encoder_of_other_modules_is_refused(prompted):
     modules = json.loads((prompted / "modules.json").read_text())
     score = "sentence_transformers.cross_encoder.modules.logit_score.LogitScore"
     for kind, message in (
-        ("sentence_transformers.base.modules.dense.Dense", "Dense, expected only the module Transformer"),
+        ("sentence_transformers.base.modules.dense.Dense", "Dense, expected only the module Transformer, a seq"),
         (score, "no true_token_id was found, which a LogitScore has"),
     ):
         (prompted / "modules.json").write_text(
@@ -149,6 +149,45 @@ def test_a_cross_encoder_of_other_modules_is_refused(prompted):
         )
         with pytest.raises(InputError, match=message):
             load_cross_encoder(str(prompted))
+
+
+def write_pooled(bert, folder, mode="mean", outputs=1, **prompts) -> Path:
+    """Let sentence-transformers make a cross-encoder of a body, a pooling and two dense layers."""
+    from sentence_transformers.base.modules import Dense, Transformer
+    from sentence_transformers.sentence_transformer.modules import Pooling
+
+    torch.manual_seed(5)
+    body, pooling = Transformer(bert), Pooling(32, pooling_mode=mode)
+    spread(body.auto_model)
+    layers = [Dense(32, 16), Dense(16, outputs, activation_function=None, module_output_name="scores")]
+    spread(torch.nn.ModuleList(layers))
+    peer = CrossEncoder(modules=[body, pooling, *layers], device="cpu", **prompts)
+    peer.save_pretrained(str(folder), create_model_card=False)
+    return folder
+
+
+@pytest.mark.parametrize(("mode", "outputs"), [("mean", 1), ("cls", 1), ("mean", 2)])
+def test_a_body_with_a_pooling_and_dense_layers_scores_as_its_makers_do(bert, tmp_path, mode, outputs):
+    folder = write_pooled(bert, tmp_path / "pooled", mode, outputs, prompts={"q": "hill "}, default_prompt_name="q")
+    encoder = load_cross_encoder(str(folder))
+    expected = theirs(folder)
+    expected = expected[:, 1] - expected[:, 0] if outputs == 2 else expected
+    found = logits_of(encoder, PAIRS)
+    same(found, expected)
+    np.testing.assert_allclose(logits_of(load_cross_encoder(str(folder)), PAIRS, "bf16"), found, atol=0.1, rtol=0.1)
+    (other,) = folder.glob("1_Pooling/config.json")
+    edit(other, pooling_mode="max")
+    assert load_cross_encoder(str(folder)).fingerprint() != encoder.fingerprint()
+    for refused in (lambda: new_cross_encoder(str(folder), 1), lambda: save_cross_encoder(encoder, tmp_path / "out")):
+        with pytest.raises(InputError, match=r"a Pooling: rankers are trained without|can only be used as it is"):
+            refused()
+
+
+def test_a_pooled_cross_encoder_whose_last_layer_gives_no_scores_is_refused(bert, tmp_path):
+    folder = write_pooled(bert, tmp_path / "pooled")
+    edit(folder / "3_Dense/config.json", module_output_name="sentence_embedding")
+    with pytest.raises(InputError, match="its last module is a Dense with the output sentence_embedding, expected"):
+        load_cross_encoder(str(folder))
 
 
 def test_one_whose_padding_leaks_scores_a_pair_alike_in_any_company(bert, tmp_path):

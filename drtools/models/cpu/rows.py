@@ -8,9 +8,7 @@ needed, products are computed in whole blocks.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import cache
-from types import MethodType
 from typing import NamedTuple
 
 import torch
@@ -37,8 +35,8 @@ def make_rows_independent(module: nn.Module) -> None:
     for layer in module.modules():
         if isinstance(layer, nn.Linear) and layer.weight.device.type == "cpu" and layer.weight.dtype == torch.float32:
             blocks = blocks_of(layer.in_features, min(layer.out_features, WIDEST))
-            if blocks:
-                layer.forward = MethodType(_in_blocks(blocks), layer)  # type: ignore[method-assign]  # one layer
+            if blocks:  # by its class, since a head's own `forward` may compute around that of its class
+                layer.__class__, layer.blocks = _InBlocks, blocks  # type: ignore[assignment]  # torch's stub
 
 
 @cache
@@ -70,28 +68,26 @@ def blocks_of(inputs: int, outputs: int) -> Blocks | None:
     return None  # no blocks are known to help
 
 
-def _in_blocks(blocks: Blocks) -> Callable[[nn.Linear, Tensor], Tensor]:
-    def forward(layer: nn.Linear, states: Tensor) -> Tensor:  # [..., D] -> [..., D']
-        """Compute whole blocks, then the remaining rows in a block that is filled up with copies of the last row.
+class _InBlocks(nn.Linear):
+    """A linear layer that computes whole blocks of rows."""
 
-        A layer that stayed in float32 above a body in 16 bits converts what it gets.
-        """
-        if not torch.is_autocast_enabled(states.device.type):
-            states = states.to(layer.weight.dtype)
-        rows = states.reshape(-1, layer.in_features)
+    blocks: Blocks
+
+    def forward(self, states: Tensor) -> Tensor:  # [..., D] -> [..., D']
+        """Compute whole blocks, then the remaining rows in a block that is filled up with copies of the last row."""
+        rows = states.reshape(-1, self.in_features)
         if torch.is_grad_enabled() or not len(rows) or states.dtype != torch.float32:
-            return nn.functional.linear(states, layer.weight, layer.bias)
+            return nn.functional.linear(states, self.weight, self.bias)
+        blocks = self.blocks
         bulk = len(rows) // blocks.multiple * blocks.multiple
         if bulk < blocks.least:
             bulk = 0
-        made = rows.new_empty(len(rows), layer.out_features)
+        made = rows.new_empty(len(rows), self.out_features)
         if bulk:
-            made[:bulk] = nn.functional.linear(rows[:bulk], layer.weight, layer.bias)
+            made[:bulk] = nn.functional.linear(rows[:bulk], self.weight, self.bias)
         if bulk < len(rows):
             left = rows[bulk:]
             size = max(blocks.least, -(-len(left) // blocks.multiple) * blocks.multiple)
             filled = torch.cat([left, left[-1:].expand(size - len(left), -1)])
-            made[bulk:] = nn.functional.linear(filled, layer.weight, layer.bias)[: len(left)]
-        return made.view(*states.shape[:-1], layer.out_features)
-
-    return forward
+            made[bulk:] = nn.functional.linear(filled, self.weight, self.bias)[: len(left)]
+        return made.view(*states.shape[:-1], self.out_features)

@@ -7,6 +7,8 @@ from torch import nn
 
 from drtools.models.cpu import rows
 from drtools.models.cpu.rows import Blocks, blocks_of, make_rows_independent
+from drtools.models.cross_encoder import load_cross_encoder
+from tests.models.test_cross_encoder import PAIRS, logits_of
 
 pytestmark = pytest.mark.bits
 
@@ -51,7 +53,23 @@ def test_kernels_that_need_no_blocks_get_none():
     if torch.backends.mkl.is_available() and blocks_of(64, 32) is None:
         layer = nn.Linear(64, 32)
         make_rows_independent(layer)
-        assert "forward" not in vars(layer)
+        assert type(layer) is nn.Linear
     half = nn.Linear(64, 32, dtype=torch.bfloat16)
     make_rows_independent(half)
-    assert "forward" not in vars(half)
+    assert type(half) is nn.Linear
+
+
+def test_a_head_in_float32_above_a_body_in_bfloat16_computes_in_blocks(monkeypatch, rankers):
+    plain = logits_of(load_cross_encoder(rankers["bert"]), PAIRS, "bf16")
+    monkeypatch.setattr(rows, "blocks_of", lambda inputs, outputs: Blocks(6, 48))
+    encoder = load_cross_encoder(rankers["bert"])
+    found = logits_of(encoder, PAIRS, "bf16")
+    (head,) = (part for part in encoder.heads if isinstance(part, nn.Linear))
+    assert type(head) is not nn.Linear and plain.std() > 0.01
+    np.testing.assert_allclose(found, plain, rtol=1e-5, atol=1e-5)
+    states = torch.randn(3, head.in_features).bfloat16()
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        made = head(states)
+    assert made.dtype == torch.float32, "in blocks and not, it computes in float32"
+    truth = nn.functional.linear(states.float(), head.weight, head.bias)
+    torch.testing.assert_close(made, truth, rtol=1e-5, atol=1e-5)
