@@ -22,7 +22,7 @@ def _recorded(name: str, value: object, role: Role | None) -> object:
         return [_recorded(name, item, role) for item in value]
     if role is Role.SOURCE and isinstance(value, str) and value != "-" and not Path(value).exists():
         return {"path": readable(value)}
-    if role in (Role.INPUT, Role.UPDATED, Role.SOURCE) and isinstance(value, str):
+    if role in (Role.INPUT, Role.UPDATED, Role.STREAM, Role.SOURCE) and isinstance(value, str):
         path = Path(local(value))
         if not path.exists():
             raise InputError(f"no such file or folder ({param(name)})", where=value)
@@ -92,7 +92,7 @@ def pinned_values(parameters: list[Parameter], values: dict[str, object]) -> dic
     output = str(values.get("output", "-"))
     if not is_standard_output(output):
         _check_target(output)
-    _check_inputs(output, list(_inputs_of(parameters, values, (Role.INPUT, Role.MODEL, Role.SOURCE))))
+    _check_inputs(output, list(_inputs_of(parameters, values, (Role.INPUT, Role.STREAM, Role.MODEL, Role.SOURCE))))
     if current_version(Path(output)):
         raise InputError("a published link", where=values["output"], remedy="write to another -o, then publish that")
     seen: dict[Path, Path] = {}
@@ -112,8 +112,10 @@ def checked_request(tool: str, parameters: list[Parameter], values: dict[str, ob
     It has the tool, every flag that can change its result, and the fingerprints of its inputs.
     """
     arguments = {}
+    to_standard_output = is_standard_output(str(values.get("output", "-")))
     for parameter in parameters:
         role = _role(parameter)
-        if role is not Role.UNRECORDED:
+        answered = role is Role.STREAM and values[parameter.name] in STANDARD_INPUT and to_standard_output
+        if role is not Role.UNRECORDED and not answered:  # an output that is not kept needs no fingerprint
             arguments[parameter.name] = _recorded(parameter.name, values[parameter.name], role)
     return {"tool": tool, "arguments": arguments}

@@ -188,7 +188,11 @@ def twice(what: str, text_id: str, first: int, number: int, path: str | Path) ->
 
 def each_query(path: str | Path) -> Iterator[tuple[int, str, str]]:
     """Yield (line number, id, text) of queries."""
-    lines, is_json = lines_of(path)
+    return queries_of(*lines_of(path), path)
+
+
+def queries_of(lines: Iterator[tuple[int, bytes]], is_json: bool, path: str | Path) -> Iterator[tuple[int, str, str]]:
+    """Yield (line number, id, text) of the lines of queries, as `lines_of` gives them."""
     return _queries_of_json(lines, path) if is_json else _queries_of_tsv(lines, path)
 
 

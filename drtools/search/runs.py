@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from drtools import reporting
 from drtools.formats import trec
+from drtools.formats.arriving import arriving_queries
 from drtools.formats.text_sources import check_judged, judged_queries
 from drtools.formats.vectors import open_vectors
 from drtools.outputs.states import State
@@ -69,6 +70,23 @@ def write_hits(source: Searched, texts: Sequence[tuple[str, str]], depth: int, t
             if number % QUERIES_A_SAVE == 0:
                 SearchState(done=number, counts=dict(counts + source.noted)).save(work)
     return counts + source.noted
+
+
+def answer_arriving(source: Searched, depth: int, tag: str, work: Work) -> tuple[Counter[str], int]:
+    """Write the hits of each query as it arrives on standard input, and flush them; queries that wait are one block.
+
+    Returns counts, and the number of queries.
+    """
+    assert work.stream is not None, "a run is a file"
+    counts: Counter[str] = Counter()
+    total = 0
+    for block in arriving_queries(QUERIES_A_BLOCK):
+        for found in source.search(block, depth, {}):
+            trec.write_run(work.stream, [(found.query_id, found.hits)], tag)
+            counts.update(hits=len(found.hits), short=len(found.hits) < depth, none=not found.hits)
+        work.stream.flush()
+        total += len(block)
+    return counts + source.noted, total
 
 
 def note_counts(counts: Counter[str], queries: int, depth: int) -> None:

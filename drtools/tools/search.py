@@ -8,15 +8,18 @@ r"""Search an index or vectors: a run for many queries, or hits of one question.
 
 --rerank RUN scores the documents of a run with an encoder. With a FAISS index of compressed vectors, --rescore takes
 that many of its hits and orders them by exact scores, from the vectors that the index was built from (or --vectors).
---multi-vector re-scores each query's top documents
-(--rescore) with their passages and sentences, which encode --pieces stores: s + gamma * (best passage + best sentence).
-gamma is given, or tuned on dev queries. A FAISS index or vectors folder must be searched with the encoder that made it;
-any other is refused. Vectors joined by concat-spar are searched with both encoders; --mu changes the weight of the
-second. --filter is for an index in Milvus (index --milvus): an expression over the fields that were indexed.
+--multi-vector re-scores each query's top documents (--rescore) with their passages and sentences, which encode --pieces
+stores: s + gamma * (best passage + best sentence). gamma is given, or tuned on dev queries. A FAISS index or vectors
+folder must be searched with the encoder that made it; any other is refused. Vectors joined by concat-spar are searched
+with both encoders; --mu changes the weight of the second. --filter is for an index in Milvus (index --milvus): an
+expression over the fields that were indexed.
+
+--queries - answers each query on standard output as soon as it arrives, so that one process serves a whole session.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -33,15 +36,17 @@ from drtools.cli.show.hits import show_hits
 from drtools.cli.show.lineage import corpus_behind
 from drtools.cli.show.lineage import source as input_of
 from drtools.errors import InputError
-from drtools.evaluation.tuning import settle_gamma
+from drtools.formats.lines import STANDARD_INPUT
+from drtools.outputs.disk import is_standard_output
 from drtools.outputs.opening import open_file
 from drtools.search.lucene import Rm3
-from drtools.search.runs import note_counts, query_texts, write_hits
-from drtools.search.sources import DenseSource, HitSource, index_kind
+from drtools.search.runs import answer_arriving, note_counts, query_texts, write_hits
+from drtools.search.sources import DenseSource, HitSource, IgnoringIdentical, index_kind
 from drtools.search.specs import SourceSpec
 from drtools.units import counted
 
 if TYPE_CHECKING:
+    from drtools.outputs.work import FileWork
     from drtools.search.multi_vector import MultiVectorSource
 
 SOURCE, BM25, APPROXIMATE = "What to search", "BM25", "Approximate search"
@@ -71,7 +76,9 @@ class SearchFlags:
         Role.INPUT,
     ] = None
     queries: Annotated[
-        str | None, Option(help="queries file: JSONL or TSV, may be `.gz`; `-`: standard input"), Role.INPUT
+        str | None,
+        Option(help="queries file: JSONL or TSV, may be `.gz`; `-`: standard input, answered line by line"),
+        Role.STREAM,
     ] = None
     only: Only = None
     query_vectors: Annotated[
@@ -136,6 +143,11 @@ class SearchFlags:
                 remedy="use --rm3 too, or leave them out",
             )
 
+    def streams(self, output: str) -> bool:
+        """Return whether queries are answered as they arrive."""
+        whole = self.only or self.rerank or self.query_vectors
+        return self.queries in STANDARD_INPUT and is_standard_output(output) and not whole
+
     def source(self, title_separator: str, rescore: int | None) -> SourceSpec:
         """Return what is searched."""
         vectors = self.vectors
@@ -169,6 +181,7 @@ def main(
     tag: Annotated[str, Option(help="name of the run, its last column")] = "drtools",
 ) -> None:
     """Search, and write a run or print hits."""
+    from drtools.evaluation.tuning import settle_gamma
     from drtools.search.multi_vector import open_multi_vector
     from drtools.search.opening import Opened, Reranker, ignoring, open_source
     from drtools.search.reranking import check_run
@@ -184,6 +197,8 @@ def main(
         return show(flags.words, source, flags)
     depth = flags.depth or RUN_DEPTH
     with open_file(file) as work:
+        if flags.streams(file.output) and not pieces.multi_vector:
+            return answer(ignoring(source) if flags.ignore_identical_ids else source, depth, tag, work)
         texts = query_texts(flags.queries, flags.query_vectors, flags.only)
         if flags.rerank:
             assert isinstance(source, Reranker), "a run that is re-ranked"
@@ -193,8 +208,7 @@ def main(
         counts = write_hits(searched, texts, depth, tag, work)
         note_counts(counts, len(texts), depth)
         if flags.ignore_identical_ids:
-            found = counted(counts["identical"], "query", "queries")
-            reporting.say(f"{found} found a document with the same id, which was left out")
+            note_identical(counts)
         work.finish(kind="run", queries=len(texts), depth=depth, counts=dict(counts), **gamma)
 
 
@@ -208,6 +222,21 @@ def vectors_behind(index: str) -> str:
             remedy="pass them as --vectors, or leave --rescore out",
         )
     return found
+
+
+def note_identical(counts: Counter[str]) -> None:
+    """Report how many queries found a document with their own id."""
+    found = counted(counts["identical"], "query", "queries")
+    reporting.say(f"{found} found a document with the same id, which was left out")
+
+
+def answer(source: HitSource | MultiVectorSource, depth: int, tag: str, work: FileWork) -> None:
+    """Answer queries as they arrive on standard input, and report what was odd about them at the end."""
+    counts, total = answer_arriving(source, depth, tag, work)
+    note_counts(counts, total, depth)
+    if isinstance(source, IgnoringIdentical):
+        note_identical(counts)
+    work.finish(kind="run", queries=total, depth=depth, counts=dict(counts))
 
 
 def show(words: str, source: HitSource | MultiVectorSource, flags: SearchFlags) -> None:

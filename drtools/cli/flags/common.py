@@ -14,12 +14,13 @@ class Role(Enum):
 
     INPUT = auto()  # a file or folder: its content counts, not its name
     UPDATED = auto()  # the same, and the output may replace it
+    STREAM = auto()  # a file or folder; standard input is read while results are written to standard output
     MODEL = auto()  # a folder, or a name on the hub
     SOURCE = auto()  # a file or folder, whose content counts, or a name of a data set
     UNRECORDED = auto()  # changes how the work is done or reported, never its result
 
 
-INPUTS = (Role.INPUT, Role.UPDATED, Role.MODEL, Role.SOURCE)
+INPUTS = (Role.INPUT, Role.UPDATED, Role.STREAM, Role.MODEL, Role.SOURCE)
 
 Documents = Annotated[str, Option(help="corpus file: JSONL or TSV, may be `.gz`; `-`: standard input"), Role.INPUT]
 Queries = Annotated[str, Option(help="queries file: JSONL or TSV, may be `.gz`; `-`: standard input"), Role.INPUT]
