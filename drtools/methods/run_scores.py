@@ -11,7 +11,7 @@ from drtools import reporting
 from drtools.errors import InputError, param
 from drtools.formats.examples import read_examples
 from drtools.formats.lines import local, shown
-from drtools.formats.trec import read_run
+from drtools.formats.stored_run import open_run
 from drtools.outputs.fingerprints import file_fingerprint
 from drtools.units import counted
 
@@ -27,7 +27,7 @@ def put_scores(work: Work, path: str, scores: str) -> None:
     """
     from drtools.methods.fgd.piece_scores import drop_pieces
 
-    run = read_run(scores)
+    run = open_run(scores)
     name = f"{Path(shown(scores)).name}@{file_fingerprint(Path(local(scores)))}"
     counts = Counter[str]()
     assert work.stream is not None, "a file is written"

@@ -16,7 +16,8 @@ from drtools.formats.corpus_store import open_store
 from drtools.formats.examples import Example, read_examples
 from drtools.formats.lines import shown
 from drtools.formats.query_store import open_queries
-from drtools.formats.trec import rank, read_run, write_run
+from drtools.formats.stored_run import open_run
+from drtools.formats.trec import rank, write_run
 from drtools.methods.run_scores import put_scores
 from drtools.methods.scoring_settings import ScoringSettings
 from drtools.models.specs import ReadingSpec
@@ -126,7 +127,7 @@ def rows_to_score(settings: ScoringSettings) -> tuple[Part | None, range, int]:
     if not settings.part:
         return None, range(sys.maxsize), sys.maxsize
     part = Part.parse(settings.part)
-    total = sum(1 for _ in read_examples(path)) if path else len(read_run(settings.run or ""))
+    total = sum(1 for _ in read_examples(path)) if path else len(open_run(settings.run or ""))
     return part, part.rows(total, 1, "examples" if path else "queries"), total
 
 
@@ -152,9 +153,10 @@ def say_scoring_costs(
         size = Path(path).stat().st_size if Path(path).is_file() else None
     else:
         assert settings.run is not None, "one of the two is given"
-        run = dict(islice(read_run(settings.run).items(), rows.start, rows.stop))
-        numbers = [min(settings.depth, len(hits)) for hits in run.values()]
-        pairs, limits, found = next(run_windows(run, settings.depth, texts, SAMPLED_PAIRS), ([], [], []))
+        run = open_run(settings.run)
+        numbers = [min(settings.depth, len(hits)) for hits in islice(run.values(), rows.start, rows.stop)]
+        some = islice(run.items(), rows.start, rows.stop)
+        pairs, limits, found = next(run_windows(some, settings.depth, texts, SAMPLED_PAIRS), ([], [], []))
         done, size = sum(numbers[: len(found)]), None
     total = round(len(pairs) * sum(numbers) / done) if done else 0  # pieces are known of the first examples alone
     return say_costs_of_pairs(teacher, pairs, limits, total, size, work.dry_run)
@@ -246,10 +248,10 @@ def rank_run(
             work.stream, [(query_id, rank(dict(zip(documents, islice(scores, len(documents)), strict=True))))], tag
         )
 
-    run = read_run(path)
+    run = open_run(path)
     check_texts(((query_id, list(hits)[:depth]) for query_id, hits in run.items()), texts, path)
     done = ScoringState.begun(work).counts.get("queries", 0)
-    hits = dict(islice(run.items(), rows.start + done, rows.stop))
+    hits = islice(run.items(), rows.start + done, rows.stop)
     return write_windows(teacher, run_windows(hits, depth, texts, window), write, lacking, work, forecast)
 
 

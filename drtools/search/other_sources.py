@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
 from drtools.formats.lines import shown
-from drtools.formats.trec import read_run
+from drtools.formats.stored_run import open_run
 from drtools.randomness import generator
 from drtools.search.sources import Found
 
@@ -29,7 +29,7 @@ class RunSource:
     """An existing run, which has scores only for the documents that it lists."""
 
     def __init__(self, path: str) -> None:
-        self.run, self.whose = read_run(path), shown(path)
+        self.run, self.whose = open_run(path), shown(path)
         self.record: dict[str, object] = {}
         self.noted: Counter[str] = Counter()
 

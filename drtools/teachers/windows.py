@@ -167,12 +167,15 @@ def example_windows(
 
 
 def run_windows(
-    run: dict[str, dict[str, float]], depth: int, texts: ScoredTexts, pairs_a_window: int
+    run: Iterable[tuple[str, dict[str, float]]], depth: int, texts: ScoredTexts, pairs_a_window: int
 ) -> Iterator[Window[tuple[str, list[str], int]]]:
-    """Yield windows of whole queries of a run: pairs, limits, and (query id, documents with a text, those without)."""
+    """Yield windows of whole queries of a run, which is given as (query id, hits).
+
+    A window has pairs, limits, and (query id, documents with a text, number of those without).
+    """
 
     def each() -> Iterator[Part[tuple[str, list[str], int]]]:
-        for query_id, hits in run.items():
+        for query_id, hits in run:
             query = texts.queries.get(query_id)
             found = {document: texts.document(document) for document in list(hits)[:depth]} if query is not None else {}
             known = {document: text for document, text in found.items() if text is not None}
