@@ -6,16 +6,19 @@ The next chunk is tokenized in a thread. Each chunk is written through a memory 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from drtools import reporting
+from drtools.encoding.chunks import EncodedTexts, Prepared, Workers, encode_tokenized
 from drtools.encoding.costs import open_forecast
 from drtools.encoding.loop import encode_tokens
+from drtools.encoding.on_ray import RaySpec, RayWorkers
 from drtools.encoding.pieces import PieceEncoding
 from drtools.encoding.specs import VectorsSpec
 from drtools.encoding.update import OldVectors, check_missing
@@ -26,7 +29,6 @@ from drtools.formats.row_digests import TEXT, TEXTS, create_texts, digests_of_te
 from drtools.formats.vectors import ARRAY, IDS, Counts, EncodedManifest, create_array, open_array, open_vectors
 from drtools.models import loader
 from drtools.models.compute import CHUNK, Compute, promises_bits, settle
-from drtools.models.pieces import PieceTokens
 from drtools.models.specs import ComputeSpec, EncoderSpec, Precision
 from drtools.models.tokens import Tokenized
 from drtools.outputs.checksums import Span
@@ -51,26 +53,6 @@ class EncodingState(State):
     pieces: int = 0
 
 
-class Prepared(NamedTuple):
-    """A chunk of N texts before it is encoded.
-
-    `tokens` are the tokens of the texts at `places`. `rows` [N] has the row of each text's vector in the old folder, -1
-    if there is none. `tried` lists places of texts that the old folder has but that are encoded again to compare.
-    """
-
-    ids: list[str]
-    texts: np.ndarray
-    tokens: Tokenized
-    places: np.ndarray
-    rows: np.ndarray
-    tried: np.ndarray
-
-    @property
-    def new(self) -> np.ndarray:
-        """Places of texts that the old folder does not have."""
-        return self.places[: len(self.places) - len(self.tried)]
-
-
 class FolderEncoding:
     """Encodes texts into the folder of `work`, with the pieces of documents if `pieces` is given.
 
@@ -88,9 +70,11 @@ class FolderEncoding:
         pieces: PieceEncoding | None = None,
         old: OldVectors | None = None,
         forecast: Forecast | None = None,
+        workers: Workers | None = None,
     ) -> None:
         self.encoder, self.texts, self.computing, self.dtype = encoder, texts, computing, dtype
         self.chunk, self.work, self.pieces, self.old, self.forecast = chunk, work, pieces, old, forecast
+        self.workers = workers
         state = EncodingState.of(work)
         self.counts: Counts = state.counts if state else {"truncated": 0, "empty": 0, "tokens": 0, "taken": 0}
         self.done, self.id_bytes = (state.done, state.id_bytes) if state else (0, 0)
@@ -101,19 +85,13 @@ class FolderEncoding:
 
     def run(self) -> Counts:
         """Encode the remaining texts. Returns the counts."""
-        starts = range(self.done, len(self.texts), self.chunk)
         with (
             reporting.progress("encoding", len(self.texts), f"{self.texts.side}s", self.done) as progress,
-            ThreadPoolExecutor(1) as ahead,
             open(self.work.path / IDS, "r+b" if self.done else "wb") as id_file,
         ):
             id_file.truncate(self.id_bytes)
             id_file.seek(0, 2)
-            prepared = ahead.submit(self._prepare, self.done)
-            for start in starts:
-                part = prepared.result()
-                if start + self.chunk < len(self.texts):
-                    prepared = ahead.submit(self._prepare, start + self.chunk)
+            for start, part in self._prepared_by_workers(self.workers) if self.workers else self._prepared():
                 self._encode(part, start, progress)
                 id_file.write("".join(f"{text_id}\n" for text_id in part.ids).encode())
                 id_file.flush()
@@ -140,7 +118,37 @@ class FolderEncoding:
         }
         return spans | (self.pieces.writer.spans() if self.pieces else {})
 
+    def _prepared(self) -> Iterator[tuple[int, Prepared]]:
+        """Yield the start of each chunk and the chunk. The next one is tokenized in a thread."""
+        with ThreadPoolExecutor(1) as ahead:
+            prepared = ahead.submit(self._prepare, self.done)
+            for start in range(self.done, len(self.texts), self.chunk):
+                part = prepared.result()
+                if start + self.chunk < len(self.texts):
+                    prepared = ahead.submit(self._prepare, start + self.chunk)
+                yield start, part
+
     def _prepare(self, start: int) -> Prepared:
+        part, chosen = self._choose(start)
+        tokens = self.pieces.tokenize(chosen) if self.pieces else self.encoder.tokenize(chosen, self.texts.side)
+        return _with_tokens(part, tokens, tokens.cut, tokens.blank)
+
+    def _prepared_by_workers(self, workers: Workers) -> Iterator[tuple[int, Prepared]]:
+        """Yield the start of each chunk and the chunk, encoded by workers elsewhere."""
+        waiting: deque[tuple[int, Prepared]] = deque()
+
+        def chunks() -> Iterator[list[str]]:
+            for start in range(self.done, len(self.texts), self.chunk):
+                part, chosen = self._choose(start)
+                waiting.append((start, part))
+                yield chosen
+
+        for made in workers.encode(chunks()):
+            start, part = waiting.popleft()
+            yield start, _with_tokens(part, made, made.cut, made.blank)
+
+    def _choose(self, start: int) -> tuple[Prepared, list[str]]:
+        """Return a chunk without tokens, and the texts to encode."""
         ids, wanted = self.texts.slice(start, start + self.chunk)
         texts = np.zeros(len(ids), np.dtype(TEXT))
         rows, tried = np.full(len(ids), -1, np.int64), np.empty(0, np.int64)
@@ -151,10 +159,9 @@ class FolderEncoding:
         else:
             texts["digest"] = digests_of_texts(wanted)
         places = np.concatenate([np.flatnonzero(rows < 0), tried])
-        chosen = [wanted[place] for place in places]
-        tokens = self.pieces.tokenize(chosen) if self.pieces else self.encoder.tokenize(chosen, self.texts.side)
-        texts["tokens"][places], texts["cut"][places], texts["empty"][places] = tokens.lengths, tokens.cut, tokens.blank
-        return Prepared(ids, texts, tokens, places, rows, tried)
+        nothing = np.empty(0)
+        part = Prepared(ids, texts, EncodedTexts(nothing, nothing, nothing, nothing, None), places, rows, tried)
+        return part, [wanted[place] for place in places]
 
     def _encode(self, part: Prepared, start: int, progress: reporting.Progress) -> None:
         def told(rows: np.ndarray, tokens: int) -> None:
@@ -168,7 +175,7 @@ class FolderEncoding:
             self.work.path / ARRAY, "r+"
         )  # opened for each chunk, so that at most one chunk is in memory
         texts = open_texts(self.work.path, "r+")
-        if not self.pieces and not self.old:
+        if not self.pieces and not self.old and not isinstance(part.tokens, EncodedTexts):
             encode_tokens(self.encoder, part.tokens, self.computing, array[start:stop], told, one_length=True)
         else:
             made, pieces = self._made(part.tokens, told)
@@ -195,15 +202,13 @@ class FolderEncoding:
         texts.flush()
 
     def _made(
-        self, tokens: Tokenized, told: Callable[[np.ndarray, int], None]
+        self, tokens: Tokenized | EncodedTexts, told: Callable[[np.ndarray, int], None]
     ) -> tuple[np.ndarray, PieceVectors | None]:
         """Return the vectors of texts [N, D], and those of their pieces if requested."""
-        if self.pieces:
-            assert isinstance(tokens, PieceTokens), "made by self.pieces"
-            return self.pieces.encode(tokens, self.computing, told)
-        made = np.empty((len(tokens.lengths), self.encoder.dimension), self.dtype)
-        encode_tokens(self.encoder, tokens, self.computing, made, told, one_length=True)
-        return made, None
+        if not isinstance(tokens, EncodedTexts):
+            return encode_tokenized(self.encoder, tokens, self.computing, self.dtype, self.pieces, told)
+        told(np.arange(len(tokens.lengths)), int(tokens.lengths.sum()))
+        return tokens.vectors, tokens.pieces
 
     def _in_order(self, part: Prepared, made: PieceVectors, old: PieceVectors) -> PieceVectors:
         """Return the pieces of all texts of a chunk in order, both reused and new."""
@@ -213,17 +218,35 @@ class FolderEncoding:
         return joined([made, old.take(part.rows[taken])]).take(order)
 
 
+def _with_tokens(part: Prepared, tokens: Tokenized | EncodedTexts, cut: np.ndarray, blank: np.ndarray) -> Prepared:
+    texts, places = part.texts, part.places
+    texts["tokens"][places], texts["cut"][places], texts["empty"][places] = tokens.lengths, cut, blank
+    return part._replace(tokens=tokens)
+
+
 def encode_folder(
-    work: Work, texts: DocumentTexts | QueryTexts, model: EncoderSpec, compute: ComputeSpec, spec: VectorsSpec
+    work: Work,
+    texts: DocumentTexts | QueryTexts,
+    model: EncoderSpec,
+    compute: ComputeSpec,
+    spec: VectorsSpec,
+    ray: RaySpec | None = None,
 ) -> EncodedManifest:
-    """Encode texts into the folder of `work`, continuing stopped work. Returns the manifest of the vectors."""
+    """Encode texts into the folder of `work`, continuing stopped work. Returns the manifest of the vectors.
+
+    With `ray` the tasks of a cluster encode them.
+    """
     if spec.update:
         check_missing(spec.update, texts, spec.allow_dropped)
     state = EncodingState.of(work)
     if state:  # keeps the precision it began with, even on another device
         compute = replace(compute, precision=state.precision)
-    computing = settle(compute, spec.batch_tokens, several=True)
-    encoder = loader.load_for_encoding(model, computing, texts.side)
+    workers = RayWorkers(ray, model, compute, spec, texts.side) if ray else None
+    computing = workers.computing if workers else settle(compute, spec.batch_tokens, several=True)
+    here = Compute("cpu", "fp32", computing.batch_tokens) if workers else computing
+    encoder = loader.load_for_encoding(model, here, texts.side)
+    if workers:
+        workers.expect(encoder)
     if texts.side == "document":
         loader.check_title_separator(encoder, spec.title_separator)
     pieces = piece_encoding_of(encoder, spec)
@@ -242,6 +265,7 @@ def encode_folder(
         pieces,
         old,
         None if old else forecast,  # the texts to reuse are found on the way
+        workers,
     ).run()
     note_counts(counts, made)
     if spec.update and len(texts) and not counts["taken"]:

@@ -13,7 +13,7 @@ piece_starts.npy, for search --multi-vector.
 encodes only the other texts. Texts are compared by the digests in texts.npy. On a CPU the result is bit for bit that of
 encoding everything (in bfloat16 only on CPUs without AMX), because each batch has texts of one length and no padding.
 --device cuda:all encodes on every GPU. --part 2/8 encodes the second of eight parts, on any machine, and
-`drtools gather` puts the parts together.
+`drtools gather` puts the parts together. --ray auto encodes on the workers of a Ray cluster.
 
 With --update, --corpus is still the whole corpus. Documents of the earlier folder whose ids it lacks are dropped, and
 their number is reported. If they are more than a tenth, as when only new documents are given, the update is refused
@@ -77,6 +77,24 @@ class EncodeFlags:
     ] = None
     allow_dropped: AllowDropped = None
     part: PartFlag = None
+    ray: Annotated[
+        str | None,
+        Option(
+            metavar="auto|HOST:PORT",
+            help="encode on the workers of a Ray cluster, from one of its nodes",
+            rich_help_panel="Computing",
+        ),
+        Role.UNRECORDED,
+    ] = None
+    ray_gpus_per_task: Annotated[
+        float | None,
+        Option(
+            min=0,
+            help="with --ray: GPUs of each task; default: 1 if the cluster has GPUs, else 0",
+            rich_help_panel="Computing",
+        ),
+        Role.UNRECORDED,
+    ] = None
     pieces: Annotated[
         bool, Option("--pieces", help="also encode the passages and sentences of documents", rich_help_panel="Pieces")
     ] = False
@@ -99,6 +117,8 @@ class EncodeFlags:
             raise InputError("--pieces is for --corpus, not for --queries", remedy="leave it out")
         if self.allow_dropped is not None and not self.update:
             raise InputError("--allow-dropped needs --update", remedy="pass --update too, or leave --allow-dropped out")
+        if self.ray_gpus_per_task is not None and not self.ray:
+            raise InputError("--ray-gpus-per-task needs --ray", remedy="pass --ray too, or leave it out")
         of_pieces = given_flags({"spans": self.spans}) + sizes.flags_given
         if of_pieces and not self.pieces:
             raise InputError(
@@ -127,6 +147,7 @@ def main(
     """Encode texts into the output folder."""
     flags.check(sizes)
     from drtools.encoding.folder import encode_folder
+    from drtools.encoding.on_ray import RaySpec
     from drtools.encoding.parts import part_of
     from drtools.encoding.plan import say_plan
 
@@ -135,9 +156,12 @@ def main(
     if flags.part:
         texts, place, folder.request["arguments"]["part"] = part_of(texts, Part.parse(flags.part), compute, spec)
     if dry_run:
+        if flags.ray:
+            raise InputError("--dry-run measures this machine, not a cluster", remedy="leave --ray out")
         return say_plan(texts, encoder_flags, compute, spec)
     with open_folder(folder) as work:
-        made = replace(encode_folder(work, texts, encoder_flags, compute, spec), part=place)
+        ray = RaySpec(flags.ray, flags.ray_gpus_per_task) if flags.ray else None
+        made = replace(encode_folder(work, texts, encoder_flags, compute, spec, ray), part=place)
         work.finish(**made.record())
     old = made.counts["taken"] if made.counts else 0
     taken = f", {old:,} of them copied from {flags.update}, {len(texts) - old:,} encoded" if flags.update else ""
