@@ -61,7 +61,7 @@ class Spans:
         states = attended(last, hidden, spans) if self.kind == "attention" else last(hidden, seen)
         with torch.autocast(states.device.type, enabled=False):
             vectors = states.float() if self.kind == "attention" else self._averaged(states.float(), mask, spans)
-            return apply_head(self.encoder.head, vectors.flatten(0, 1)).view(len(vectors), -1)
+            return apply_head(self.encoder.head, vectors.flatten(0, 1)).reshape(len(vectors), -1)
 
     def _averaged(self, states: Tensor, mask: Tensor, spans: Tensor) -> Tensor:  # [B, T, D] -> [B, K, D]
         vectors = averaged(states, spans)

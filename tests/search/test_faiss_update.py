@@ -52,7 +52,19 @@ def updated(folder, old, change, factory, array):
 
 
 @pytest.mark.parametrize(
-    "factory", ["Flat", "PCA16,Flat", "SQ8", "PQ8", "IVF16,Flat", "IVF16,PQ8", "OPQ4,IVF8,PQ4", "IVF16_HNSW8,SQ8"]
+    "factory",
+    [
+        "Flat",
+        "PCA16,Flat",
+        "SQ8",
+        "PQ8",
+        "IVF16,Flat",
+        "IVF16,PQ8",
+        "OPQ4,IVF8,PQ4",
+        "IVF16_HNSW8,SQ8",
+        "RR32,RaBitQ",
+        "IVF16,RaBitQ",
+    ],
 )
 def test_an_updated_index_finds_what_the_trained_one_finds_when_filled_anew(factory, old, change, tmp_path):
     array = after(old, change)

@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from pieces_of import SIZE_FLAGS, cls_of
+from safetensors.numpy import load_file
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.losses import MatryoshkaLoss, MultipleNegativesRankingLoss
 from torch.nn.functional import normalize
@@ -206,6 +208,39 @@ def test_a_model_and_its_cut_vectors_from_end_to_end(toy, encoder_folder, drtool
         "encode", "--model", model, "--corpus", toy.corpus, "--truncate-dimension", "7", "-o", tmp_path / "n"
     )
     assert noted.status == 0 and "trained for 32, 16, 8 dimensions, not for 7" in noted.err
+
+
+@pytest.mark.slow
+def test_several_processes_train_the_prefixes_of_one(toy, encoder_folder, drtools, tmp_path, several):
+    more = ["--threads", "1", "--dropout", "0", "--learning-rate", "1e-3", "--overwrite"]
+    done = drtools(*training(toy, encoder_folder, tmp_path / "one"), *more)
+    assert done.status == 0, done.err
+    said = several(2, [*training(toy, encoder_folder, tmp_path / "two"), *more])
+    one, two, start = (
+        load_file(Path(folder) / "model.safetensors") for folder in (tmp_path / "one", tmp_path / "two", encoder_folder)
+    )
+    for name, value in one.items():
+        np.testing.assert_allclose(two[name], value, atol=1e-5)
+    assert max(np.abs(one[name] - start[name]).max() for name in one) > 1e-4, said
+    whole = training(toy, encoder_folder, tmp_path / "whole")
+    at = whole.index("--matryoshka")
+    assert drtools(*whole[:at], *whole[at + 2 :], *more).status == 0
+    other = load_file(tmp_path / "whole/model.safetensors")
+    assert max(np.abs(one[name] - other[name]).max() for name in one) > 1e-4, "the prefixes count"
+
+
+def test_vectors_and_pieces_are_cut_alike(toy, bert, drtools, tmp_path):
+    command = ["encode", "--model", cls_of(bert, tmp_path / "cls", stronger=10), "--pieces", *SIZE_FLAGS]
+    command += ["--precision", "fp32", "--dtype", "float32", "--corpus", toy.corpus]
+    assert drtools(*command, "-o", tmp_path / "whole").status == 0
+    done = drtools(*command, "--truncate-dimension", "8", "-o", tmp_path / "cut")
+    assert done.status == 0, done.err
+    for name in ("vectors.npy", "pieces.npy"):
+        whole, cut = (np.load(tmp_path / folder / name) for folder in ("whole", "cut"))
+        assert len(whole) >= 60 and cut.shape == (len(whole), 8) and np.abs(cut).max() > 0.01
+        np.testing.assert_array_equal(cut, whole[:, :8])
+    starts = [(tmp_path / folder / "piece_starts.npy").read_bytes() for folder in ("whole", "cut")]
+    assert starts[0] == starts[1]
 
 
 def test_adore_trains_on_cut_vectors_and_its_encoder_searches_them(toy, encoder_folder, drtools, tmp_path):
