@@ -20,6 +20,16 @@ def free_ports(count: int) -> list[int]:
         return [each.getsockname()[1] for each in opened]
 
 
+class Config(MilvusServerConfig):
+    """A configuration that takes ports which a killed server has just left."""
+
+    def try_bind_port(self, port: int) -> socket.socket | None:
+        try:
+            return socket.create_server(("127.0.0.1", port))
+        except OSError:
+            return None
+
+
 class Server:
     """A server that can be killed, paused and started again with its data."""
 
@@ -39,7 +49,7 @@ class Server:
         self.start()
 
     def start(self) -> None:
-        self.server = MilvusServer(MilvusServerConfig(data_dir=str(self.folder), **self.ports))
+        self.server = MilvusServer(Config(data_dir=str(self.folder), **self.ports))
         self.server.webservice_port = free_ports(1)[0]
         os.environ["ETCD_CONFIG_PATH"] = str(self.folder / "etcd.yaml")  # else its own ports, one server a machine
         try:

@@ -8,7 +8,7 @@ count.
 import datetime
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -86,10 +86,10 @@ def first_values(link: Path) -> dict[str, float]:
     return values
 
 
-def note_publication(link: Path, version: Path, seconds: float) -> None:
+def note_publication(link: Path, version: Path, seconds: float, more: Mapping[str, str] | None = None) -> None:
     """Append that `link` names a version since a time (seconds since the epoch), unless the last line already does.
 
-    The caller holds the lock of the link.
+    `more` is recorded with it. The caller holds the lock of the link.
     """
     known = history_of(link).publications
     if known and known[-1]["version"] == version.name:
@@ -97,7 +97,8 @@ def note_publication(link: Path, version: Path, seconds: float) -> None:
     date = datetime.datetime.fromtimestamp(seconds).astimezone().isoformat(timespec="seconds")
     _append(
         link.with_name(link.name + SUFFIX),
-        as_json({"date": date, "version": version.name, "drtools": __version__, **facts_of(version)}) + b"\n",
+        as_json({"date": date, "version": version.name, "drtools": __version__, **(more or {}), **facts_of(version)})
+        + b"\n",
     )
 
 

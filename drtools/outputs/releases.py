@@ -12,10 +12,10 @@ import fcntl
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from drtools import __version__, reporting
 from drtools.errors import InputError, param
@@ -40,6 +40,16 @@ SHARDS = "shards.json"  # in vectors that only name the folders of their rows
 PlaceTexts = Callable[[list[Path], Path], dict[str, str]]  # (folders, version) -> {folder: file with its texts}
 
 
+class Serving(Protocol):
+    """What serves the current version beside the link, and is switched with it."""
+
+    def switch(self, version: Path) -> dict[str, str]:
+        """Serve a version; return what the history records of it."""
+
+    def remove(self, version: Path, kept: Sequence[Path]) -> None:
+        """Remove what served a version, unless it serves one that is kept."""
+
+
 class Published(NamedTuple):
     """The result of a publication: the current version, whether it was current before, and the removed versions."""
 
@@ -56,6 +66,7 @@ def publish(
     allow_shrinking: float = ALLOW_SHRINKING,
     place_texts: PlaceTexts | None = None,
     measures: Measures = Measures(),
+    serving: Serving | None = None,
 ) -> Published:
     """Make a version of finished folders and point `link` at it.
 
@@ -64,7 +75,8 @@ def publish(
 
     Folders that were published before give the same version again. Files are hard links if the file system allows them,
     otherwise copies. `place_texts` adds the texts to a new version. An existing version can be published by its own
-    path; its number of documents is not compared.
+    path; its number of documents is not compared. `serving` is switched before the link, and again if a process died
+    before it had switched the link.
 
     Raises InputError for a folder that is unfinished or was changed since, and if `link` is not a link. Raises
     GateRefused if more than a share `allow_shrinking` of the documents in the current version is missing, or if
@@ -91,10 +103,11 @@ def publish(
         # the last publication is not in the history if a process died, or if an older version made it
         if before and before.is_dir():
             note_publication(link, before, link.lstat().st_mtime)
+        more = serving.switch(version) if serving else {}
         if not was_current:
             _switch(link, version)
-            note_publication(link, version, time.time())
-        return Published(version, was_current, _remove_old(link, version, before, keep, keep_days))
+            note_publication(link, version, time.time(), more)
+        return Published(version, was_current, _remove_old(link, version, before, keep, keep_days, serving))
 
 
 def _own_version(folders: list[Path], link: Path) -> Path | None:
@@ -286,7 +299,9 @@ def _switch(link: Path, version: Path) -> None:
     flush_to_disk(link.parent)
 
 
-def _remove_old(link: Path, current: Path, before: Path | None, keep: int, keep_days: float) -> list[Path]:
+def _remove_old(
+    link: Path, current: Path, before: Path | None, keep: int, keep_days: float, serving: Serving | None
+) -> list[Path]:
     """Remove old versions.
 
     The current version, the one before, which readers may have open, and recent ones are kept.
@@ -299,6 +314,8 @@ def _remove_old(link: Path, current: Path, before: Path | None, keep: int, keep_
         # without a history: the time at which the folder was renamed
         removed = [path for path in removed if dates.get(path.name, path.stat().st_ctime) < oldest]
     for path in removed:
+        if serving:
+            serving.remove(path, [each for each in versions_of(link) if each not in removed])
         unfinished = path.with_name(path.name + UNFINISHED)  # a version that is partly removed must not look whole
         os.rename(path, unfinished)
         shutil.rmtree(unfinished)

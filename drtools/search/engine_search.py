@@ -74,6 +74,15 @@ def open_engine(folder: Path, record: Record, where: str | None, effort: Effort)
     ids = Ids(folder / IDS)
     ids.check_count(record["count"])
     engine = Milvus(record["uri"])
+    check_content(engine, folder, record)
+    if where:
+        engine.check_filter(record["collection"], where)
+    settings = IndexSettings(record["index_type"], record["parameters"])
+    return EngineIndex(engine, record["collection"], settings, ids, where or "", effort), ids
+
+
+def check_content(engine: Milvus, folder: Path, record: Record) -> None:
+    """Raise InputError if the collection of an index folder has other content than its manifest says."""
     found, wanted = engine.facts(record["collection"]), Facts(record["content"], record["count"], WHOLE)
     if found == wanted:
         counted = engine.count(record["collection"])
@@ -83,9 +92,5 @@ def open_engine(folder: Path, record: Record, where: str | None, effort: Effort)
             f"its collection {record['collection']} of {record['uri']} has other content ({words_of(found)})",
             where=folder,
             expected=f"{record['count']:,} documents as they were indexed",
-            remedy="search the index that was made last, or build it again",
+            remedy="use the index that was made last, or build it again",
         )
-    if where:
-        engine.check_filter(record["collection"], where)
-    settings = IndexSettings(record["index_type"], record["parameters"])
-    return EngineIndex(engine, record["collection"], settings, ids, where or "", effort), ids

@@ -24,6 +24,10 @@ A version holds the texts of its documents too. Hits are shown with these, from 
 moved, and whatever happens to the corpus. If the corpus has changed since it was indexed or encoded, or is gone, the
 version is published without texts, and a note says so.
 
+With an index in Milvus, --alias NAME makes the alias name its collection, and then switches the link. If a process dies
+between the two, the same command again switches the link. With --alias, the collection of a version that is removed is
+removed too, unless a version that is kept, or an alias, names it.
+
 The tools here read all inputs of a command from the version that the link pointed to when they started. Your own
 program should resolve the link once (readlink -f) and then read from there.
 """
@@ -78,6 +82,10 @@ def main(
     allow_fewer_judgements: Annotated[
         float, Option(min=0, max=1, help="largest share of the current version's judgements that may be missing")
     ] = 0.0,
+    alias: Annotated[
+        str | None,
+        Option(help="Milvus: alias that names the collection of the version; it is switched just before the link"),
+    ] = None,
 ) -> None:
     """Publish the folders, and report it in one line."""
     guards = Measures(
@@ -91,11 +99,23 @@ def main(
             "--allow-fall, --allow-fall-since-first and --allow-fewer-judgements need --measures or --fixed-measures",
             remedy="pass one of the two, or leave them out",
         )
+    versions = [Path(folder) for folder in folders]
     done = releases.publish(
-        [Path(folder) for folder in folders], Path(link), keep, keep_days, allow_shrinking, place_texts, guards
+        versions, Path(link), keep, keep_days, allow_shrinking, place_texts, guards, serving_by(alias)
     )
     removed = f"; removed {', '.join(path.name for path in done.removed)}" if done.removed else ""
     reporting.say(f"{link}: {'already published as' if done.was_current else 'now'} {done.version}{removed}")
+
+
+def serving_by(alias: str | None) -> releases.Serving | None:
+    """Return what switches an alias of Milvus with the link, None without an alias."""
+    if alias is None:
+        return None
+    from drtools.search.engine_publishing import AliasOfLink
+    from drtools.search.engines.places import check_name
+
+    check_name(alias, "alias")
+    return AliasOfLink(alias)
 
 
 def parse_falls(flag: str, given: list[str] | None, usual: float) -> dict[str, float]:

@@ -144,3 +144,74 @@ def test_vectors_that_are_not_finite_are_refused_and_nothing_is_left(drtools, wo
     refused = index(drtools, world, uri, name)
     assert refused.status == 2 and "row 17" in refused.err and refused.err.count("\n") <= 2, refused.err
     assert not (world.folder / "index").exists()
+
+
+def changed(world):
+    """Return the ids and vectors of the next day: some are gone, some changed, some new."""
+    ids = [*world.ids[1:3], *world.ids[20:], "new-1", "new-2"]
+    array = np.concatenate([world.array[1:3], world.array[20:], random_vectors(2, seed=5)])
+    array[5] = random_vectors(1, seed=6)[0]
+    return ids, array
+
+
+def check_hits(found, ids, array, asked, depth=10):
+    wanted = exact_top(array, asked, depth)
+    for row in range(len(asked)):
+        assert [document for document, _ in found[f"q{row}"]] == [ids[at] for at in wanted[row]]
+
+
+def test_an_update_finds_what_a_new_index_finds(drtools, world, uri, name):
+    assert index(drtools, world, uri, name, "index", "--index-type", "FLAT").status == 0
+    ids, array = changed(world)
+    world.vectors = write_vectors(world.folder / "next", ids, array)
+    done = index(drtools, world, uri, name, "next-index", "--update", world.folder / "index", "--check")
+    assert done.status == 0 and "19 of 600 rows are gone or changed, 3 of 584" in done.err, done.err
+    check_hits(search(drtools, world, "next-index", "--depth", "10"), ids, array, world.asked)
+    record = json.loads((world.folder / "next-index" / "manifest.json").read_text())
+    assert record["count"] == len(ids) and record["recall"]["value"] == 1
+    run = world.folder / "old.run"
+    words = ("search", "--index", world.folder / "index", "--query-vectors", world.queries, "-o", run)
+    refused = drtools(*words)
+    assert refused.status == 2 and "has other content" in refused.err and refused.err.count("\n") == 1, refused.err
+    again = index(drtools, world, uri, name, "other", "--update", world.folder / "index")
+    assert again.status == 0 and "is loaded already" in again.err, again.err
+
+
+def test_publish_switches_alias_and_link_and_mends_a_half_done_switch(drtools, world, uri, name, monkeypatch):
+    from drtools.outputs import releases
+    from drtools.search.engines.milvus import Milvus
+
+    ids, array = changed(world)
+    collections, link = [], world.folder / "live"
+    for number in range(5):
+        vectors = [(world.ids, world.array), (ids, array)][number % 2]
+        rows = np.roll(vectors[1], number, axis=1)
+        world.vectors = write_vectors(world.folder / f"vectors-{number}", vectors[0], rows)
+        assert index(drtools, world, uri, name, f"index-{number}", "--index-type", "FLAT").status == 0
+        collections.append(json.loads((world.folder / f"index-{number}" / "manifest.json").read_text())["collection"])
+        words = ("publish", world.folder / f"index-{number}", link, "--alias", name)
+        if number == 2:  # the process dies after the alias was switched
+            with monkeypatch.context() as patch:
+                patch.setattr(releases, "_switch", lambda *_: (_ for _ in ()).throw(OSError(5, "killed", "here")))
+                assert drtools(*words).status == 1
+            engine = Milvus(uri)
+            assert engine.named(name) == collections[2]
+            engine.close()
+            assert "-00001" not in str(link.resolve()) and link.resolve().name.startswith("00002")
+        done = drtools(*words)
+        assert done.status == 0, done.err
+    engine = Milvus(uri)
+    assert engine.named(name) == collections[4] and [engine.facts(each) is not None for each in collections] == [
+        False,
+        False,
+        True,
+        True,
+        True,
+    ]
+    engine.close()
+    lines = [json.loads(line) for line in (world.folder / "live.history.jsonl").read_text().splitlines()]
+    assert [line["collection"] for line in lines] == collections and {line["alias"] for line in lines} == {name}
+    world.array = np.roll(world.array, 4, axis=1)
+    check_hits(search(drtools, world, "live", "--depth", "10"), world.ids, world.array, world.asked)
+    refused = drtools("publish", world.vectors, world.folder / "plain", "--alias", name)
+    assert refused.status == 2 and "--alias" in refused.err and not (world.folder / "plain").exists()
