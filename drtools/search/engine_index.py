@@ -241,9 +241,11 @@ def build_engine(work: Work, spec: EngineSpec, plan: EnginePlan) -> dict[str, An
 def _begin(engine: Milvus, spec: EngineSpec, plan: EnginePlan) -> bool:
     """Create the collection, or check that it may be changed; return whether it has the content already."""
     found = engine.facts(plan.collection)
-    if found == plan.facts and engine.count(plan.collection) == plan.facts.count:
-        reporting.say(f"{spec.uri}: {plan.collection} is loaded already")
-        return True
+    if found == plan.facts:
+        engine.load(plan.collection)
+        if engine.count(plan.collection) == plan.facts.count:
+            reporting.say(f"{spec.uri}: {plan.collection} is loaded already")
+            return True
     if plan.old is None:
         loading = Facts(plan.facts.fingerprint, plan.facts.count, LOADING)
         if found is None:

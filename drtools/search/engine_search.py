@@ -85,6 +85,7 @@ def check_content(engine: Milvus, folder: Path, record: Record) -> None:
     """Raise InputError if the collection of an index folder has other content than its manifest says."""
     found, wanted = engine.facts(record["collection"]), Facts(record["content"], record["count"], WHOLE)
     if found == wanted:
+        engine.load(record["collection"])
         counted = engine.count(record["collection"])
         found = Facts(record["content"], counted, WHOLE) if counted != record["count"] else found
     if found != wanted:

@@ -6,6 +6,8 @@ The slow suite starts the server; these tests run against both.
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -215,3 +217,11 @@ def test_publish_switches_alias_and_link_and_mends_a_half_done_switch(drtools, w
     check_hits(search(drtools, world, "live", "--depth", "10"), world.ids, world.array, world.asked)
     refused = drtools("publish", world.vectors, world.folder / "plain", "--alias", name)
     assert refused.status == 2 and "--alias" in refused.err and not (world.folder / "plain").exists()
+
+
+def test_another_process_finds_the_collection_loaded(drtools, world, uri, name):
+    """Milvus Lite puts collections aside when its process ends."""
+    words = ["index", "--vectors", world.vectors, "--milvus", uri, "--collection", name, "--index-type", "FLAT"]
+    command = [sys.executable, "-m", "drtools", *map(str, words), "-o", str(world.folder / "index")]
+    subprocess.run(command, check=True, capture_output=True)
+    check_hits(search(drtools, world, "index", "--depth", "10"), world.ids, world.array, world.asked)

@@ -76,6 +76,9 @@ class Engine(Protocol):
     def build(self, collection: str, settings: IndexSettings, on_progress: Callable[[int], None]) -> None:
         """Make what was written durable, build the index, and load it for searches. Returns when searches can run."""
 
+    def load(self, collection: str) -> None:
+        """Get a built collection ready for searches. Nothing happens if it is."""
+
     def count(self, collection: str) -> int:
         """Return the number of documents, with everything that was written before."""
 

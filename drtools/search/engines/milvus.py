@@ -180,6 +180,11 @@ class Milvus:
                 )
                 self.client.create_index(collection, wanted, sync=False, timeout=self.seconds)
             self._wait_for_index(collection, settings, on_progress)
+        self.load(collection)
+
+    def load(self, collection: str) -> None:
+        """Load a collection into memory. Milvus Lite forgets that it was, when its process ends."""
+        with self.speaking():
             self.client.load_collection(collection, timeout=WAIT_FOR_INDEX * self.seconds)
 
     def _wait_for_index(self, collection: str, settings: IndexSettings, on_progress: Callable[[int], None]) -> None:
