@@ -18,7 +18,7 @@ from drtools.models.encoder import Encoder
 from drtools.models.length_batches import batches_by_length, batches_of_one_length
 from drtools.models.lexical import LexicalEncoder
 from drtools.models.protocol import Model
-from drtools.models.tokens import Tokenized
+from drtools.models.tokens import Tokenized, on_device
 
 
 def encode_tokens(
@@ -109,10 +109,7 @@ def _encode_batch(
 ) -> None:
     missing = LEAST_ROWS - len(rows) * int(tokens.lengths[rows].max(initial=1))
     filled = np.resize(rows, len(rows) + max(0, missing))  # repeats the same texts
-    inputs = [
-        torch.from_numpy(part).to(computing.device) if isinstance(part, np.ndarray) else part
-        for part in tokens.inputs(filled)
-    ]
+    inputs = on_device(tokens.inputs(filled), computing.device)
     if seed is not None and computing.device != "cpu":
         torch.manual_seed(seed)
     current = (

@@ -11,6 +11,7 @@ import numpy as np
 from drtools.models.long_texts import encode_each
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from transformers import PreTrainedTokenizerBase
 
     from drtools.models.settings import EncoderSettings
@@ -147,6 +148,24 @@ def pad(
     for at, row in enumerate(rows):
         padded[at, : lengths[at]] = flat[starts[row] : starts[row + 1]]
     return padded
+
+
+def on_device(inputs: Sequence[np.ndarray | int], device: str) -> list[Tensor | int]:
+    """Return a model's inputs with arrays moved to a device.
+
+    They go to a GPU from page-locked memory, so that this thread goes on while they are copied.
+    """
+    import torch
+
+    moved: list[Tensor | int] = []
+    for part in inputs:
+        if not isinstance(part, np.ndarray):
+            moved.append(part)
+        elif device.startswith("cuda"):
+            moved.append(torch.from_numpy(part).pin_memory().to(device, non_blocking=True))
+        else:
+            moved.append(torch.from_numpy(part).to(device))
+    return moved
 
 
 def tokenize_texts(

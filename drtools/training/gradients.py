@@ -25,7 +25,7 @@ from torch import Tensor
 from drtools.models.cpu.dropout import seeded
 from drtools.models.length_batches import batches_by_length
 from drtools.models.protocol import Learner
-from drtools.models.tokens import Tokenized
+from drtools.models.tokens import Tokenized, on_device
 from drtools.randomness import generator
 from drtools.training.memory import budget_of, bytes_by_text, query_groups
 
@@ -231,12 +231,8 @@ class Gradients:
             torch.set_num_threads(threads)
 
     def _encode(self, batch: Batch, chunk: Chunk, keep: bool) -> Tensor:  # -> [rows, D]
-        device = self.computing.device
         half, tokens = self.model.of(chunk.side), batch.tokens[chunk.side]
-        inputs = [  # in the form that the model of the side takes
-            torch.from_numpy(part).to(device) if isinstance(part, np.ndarray) else part
-            for part in tokens.inputs(chunk.rows)
-        ]
+        inputs = on_device(tokens.inputs(chunk.rows), self.computing.device)  # in the form that the model takes
         if self.cores == 1:
             torch.manual_seed(chunk.seed)
         computing = self.computing

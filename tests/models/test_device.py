@@ -2,6 +2,7 @@
 
 import os
 
+import numpy as np
 import pytest
 import torch
 
@@ -9,6 +10,7 @@ from drtools.cli import console
 from drtools.cli.flags.compute import ComputeFlags
 from drtools.models.compute import settle
 from drtools.models.device import all_threads
+from drtools.models.tokens import on_device
 
 
 @pytest.mark.parametrize(
@@ -26,6 +28,17 @@ def test_bfloat16_on_a_processor_without_it_is_said(monkeypatch, capsys, asked, 
     console.configure("test")
     assert settle(ComputeFlags(device="cpu", precision=asked)).precision == precision
     assert ("may take hundreds of times as long" in capsys.readouterr().err) == warned
+
+
+def test_inputs_go_to_a_gpu_from_page_locked_memory(monkeypatch):
+    ids = np.arange(6).reshape(2, 3)
+    found = on_device([ids, 4, ids > 2], "cpu")
+    assert found[1] == 4 and torch.equal(found[0], torch.from_numpy(ids)) and found[2].sum() == 3
+    calls = []
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda self: calls.append("locked") or self)
+    monkeypatch.setattr(torch.Tensor, "to", lambda self, *where, **how: calls.append((where, how)) or self)
+    on_device([ids, 4], "cuda:1")
+    assert calls == ["locked", (("cuda:1",), {"non_blocking": True})]
 
 
 def test_a_gpu_without_bfloat16_computes_in_float16(monkeypatch, capsys):
