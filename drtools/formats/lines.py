@@ -18,6 +18,7 @@ from drtools import reporting
 from drtools.errors import InputError, WorldError
 from drtools.formats.packing import open_packed, packing_name
 from drtools.formats.signatures import JSON_LINES, refuse_other_formats
+from drtools.formats.urls import is_url, open_url, without_secrets
 from drtools.outputs.disk import is_gzip_name
 from drtools.outputs.fingerprints import OPEN_FILES
 from drtools.process_ranks import world_size
@@ -37,15 +38,18 @@ _spools: list[BinaryIO] = []
 def local(path: str) -> str:
     """Return a path that can be read repeatedly: `path` itself, or a copy of a stream.
 
-    Standard input (`-`) and pipes (`<(command)`, FIFOs) are read whole, once, into a temporary file, so that they are
-    fingerprinted, counted and continued like any file. The copy of a gzip stream is packed too (`open_bytes` unpacks
-    it), so that a megabyte does not become a gigabyte on the disk.
+    Standard input (`-`), pipes (`<(command)`, FIFOs) and URLs are read whole, once, into a temporary file, so that they
+    are fingerprinted, counted and continued like any file. The copy of a gzip stream is packed too (`open_bytes`
+    unpacks it), so that a megabyte does not become a gigabyte on the disk.
     """
     if path in STANDARD_INPUT and path != "-":
         return local("-")
     if not reads_once(path):
         return path
     _refuse_several_processes(path)
+    if is_url(path):
+        with open_url(path) as stream:
+            return _spooled(without_secrets(path), stream)
     if path != "-":
         with _open_pipe(path) as stream:
             return _spooled(path, stream)
@@ -55,7 +59,7 @@ def local(path: str) -> str:
 
 
 def reads_once(path: str | Path) -> bool:
-    """Return whether a path can be read only once: standard input, a pipe, a file without a name.
+    """Return whether a path is read only once: standard input, a pipe, a file without a name, a URL.
 
     Raises InputError for a device or a socket.
     """
@@ -63,6 +67,8 @@ def reads_once(path: str | Path) -> bool:
         return True
     if str(path) in _names:  # a copy, which is read as often as one likes
         return False
+    if is_url(str(path)):
+        return True
     try:
         mode = os.stat(path).st_mode
     except (OSError, ValueError):
@@ -84,6 +90,8 @@ def recorded_name(path: str) -> str:
     """Return the name of an input for a manifest: the path, or for a pipe a name that no later file can have."""
     if path in STANDARD_INPUT:
         return "-"
+    if is_url(path):
+        return without_secrets(path)
     return f"{path} (a pipe)" if reads_once(path) else path
 
 
@@ -164,8 +172,13 @@ def _write_copy(block: bytes, spool: BinaryIO, path: str) -> None:
 
 
 def shown(path: str | Path) -> str:
-    """Name a path in a message: `standard input` for `-`, the name that was typed for a spooled copy."""
+    """Name a path in a message: `standard input` for `-`, the name that was typed for a spooled copy.
+
+    A URL is named without its user, password and query.
+    """
     text = _names.get(str(path), str(path))
+    if is_url(text):
+        return without_secrets(text)
     return "standard input" if text == "-" else text
 
 
