@@ -12,12 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypedDict
 
+from drtools import reporting
 from drtools.errors import InputError, param
 from drtools.formats.ids import Ids
 from drtools.formats.joined_vectors import How, JoinedArray, JoinedColumns, JoinedRows, order_of
 from drtools.formats.npy import create_npy, open_npy
 from drtools.outputs import manifest
 from drtools.outputs.disk import read_json, write_json
+from drtools.outputs.fingerprints import in_floats, is_int8
 from drtools.outputs.parts import PartRecord, refuse_part
 from drtools.outputs.records import checked, checked_fields
 from drtools.outputs.state_file import START_AFRESH
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 ARRAY, IDS, PARTS, SHARDS = "vectors.npy", "ids.txt", "parts.json", "shards.json"
+PRINTS = ("document_fingerprint", "query_fingerprint")
 REMEDY = "it is not what drtools writes of vectors; make the folder again"
 
 
@@ -232,10 +235,25 @@ def belong_together(queries: Mapping[str, Any], documents: Mapping[str, Any]) ->
 
     Either is a manifest, or fingerprints of an encoder. The encoder of documents is the same, or the encoder of
     queries is the one that the documents' manifest names for them: that of a pair, whose encoders need not know each
-    other.
+    other. Vectors in int8 fit those in floating point (`note_other_precision`).
     """
-    names = ("document_fingerprint", "query_fingerprint")
-    return any(name in queries and queries[name] == documents[name] for name in names)
+    return any(name in queries and in_floats(queries[name]) == in_floats(documents[name]) for name in PRINTS)
+
+
+def note_other_precision(queries: Mapping[str, Any], documents: Mapping[str, Any], where: Path) -> None:
+    """Note vectors of queries in int8 for documents that are not, or the reverse.
+
+    Both are a manifest, or fingerprints of an encoder.
+    """
+    of_queries, of_documents = (
+        "in int8" if any(is_int8(each[name]) for name in PRINTS if name in each) else "in floating point"
+        for each in (queries, documents)
+    )
+    reporting.notice(
+        int(of_queries != of_documents),
+        f"{where}: its vectors were computed {of_documents}, those of the queries {of_queries}; use the same "
+        f"{param('precision')} for both",
+    )
 
 
 def named_fingerprints(sides: dict[str, str]) -> dict[str, str]:
@@ -272,6 +290,7 @@ def open_query_vectors(folder: str | Path, documents: Vectors) -> Vectors:
             ),
             where=folder,
         )
+    note_other_precision(opened.manifest, documents.manifest, documents.path)
     return opened
 
 

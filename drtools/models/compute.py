@@ -10,11 +10,12 @@ import torch
 from drtools import reporting
 from drtools.errors import InputError, param
 from drtools.models.cpu.attention import use_sliced_attention
+from drtools.models.cpu.int8 import has_vnni, use_int8
 from drtools.models.cpu.rows import make_rows_independent
 from drtools.models.cross_encoder_model import CrossEncoder
 from drtools.models.device import choose_devices, device_kind, native_precision, set_threads
 from drtools.models.encoder import Encoder
-from drtools.models.loading import DTYPES
+from drtools.models.loading import dtype_of
 from drtools.models.pair import EncoderPair, halves
 from drtools.models.replicas import Copies
 from drtools.models.specs import ComputeSpec, Precision
@@ -78,7 +79,7 @@ def settle(
     """Choose the device, the precision, the processor threads and the tokens in a batch.
 
     A GPU without bfloat16 computes in float16 instead; with `auto`, only in training, where the loss is scaled. Raises
-    InputError for several devices unless `several` is true, and for float16 where it is not computed in.
+    InputError for several devices unless `several` is true, and for float16 and int8 where they are not computed in.
     """
     set_threads(flags.threads)
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", KEPT_SHAPES)  # which oneDNN reads at its first product
@@ -93,6 +94,8 @@ def settle(
     precision: Precision = flags.precision if flags.precision != "auto" else "fp32" if slow else "bf16"
     if precision == "fp16" and device_kind(device) != "cuda":
         raise InputError("only GPUs compute in float16", where=f"{param('precision')} fp16", remedy="use auto")
+    if precision == "int8":
+        check_int8(device, training)
     if training and flags.precision == "auto" and slow and device_kind(device) == "cuda":
         precision = "fp16"
     if precision == "bf16" and slow and device_kind(device) == "cuda":
@@ -106,13 +109,43 @@ def settle(
     return Compute(device, precision, batch_tokens or BATCH_TOKENS[device_kind(device)], copies=Copies(others))
 
 
+def check_int8(device: str, training: bool) -> None:
+    """Raise InputError unless a device computes in int8. Note a processor that is slow at it."""
+    if training or device != "cpu":
+        raise InputError(
+            "only processors compute in int8, and not in training",
+            where=f"{param('precision')} int8",
+            remedy="use auto" if training else f"use {param('device')} cpu, or auto",
+        )
+    if not has_vnni():
+        reporting.say(
+            f"note: {param('precision')} int8: this processor has no VNNI, so weights have 7 bits, and it may take "
+            f"longer than with {param('precision')} auto"
+        )
+    elif torch.cpu.get_capabilities().get("amx_bf16"):
+        reporting.say(f"note: {param('precision')} int8: this processor has AMX, with which bf16 takes less time")
+
+
 def place(encoder: Encoder | EncoderPair[Encoder] | CrossEncoder, computing: Compute) -> None:
-    """Move an encoder to its device and its body to the requested precision. Pooling and head stay float32."""
+    """Move an encoder to its device and its body to the requested precision. Pooling and head stay float32.
+
+    With int8, all of the body but its linear layers is in the native floating-point precision.
+    """
     encoder.to(computing.device)
+    dtype = dtype_of(computing.precision)
     for half in [encoder] if isinstance(encoder, CrossEncoder) else halves(encoder):
-        for part in half.below_heads if isinstance(half, CrossEncoder) else [half.body]:
-            cast_weights(part, DTYPES[computing.precision])
-        if computing.device == "cpu" and computing.precision == "bf16":
+        parts = half.below_heads if isinstance(half, CrossEncoder) else [half.body]
+        if computing.precision == "int8":  # before the cast, from the weights as they were loaded
+            if not sum(use_int8(part) for part in parts):
+                raise InputError(
+                    "this body has no linear layers that int8 replaces",
+                    where=half.folder,
+                    remedy=f"use {param('precision')} auto",
+                )
+            half.int8 = True
+        for part in parts:
+            cast_weights(part, dtype)
+        if computing.device == "cpu" and dtype == torch.bfloat16:
             use_sliced_attention(half.body)
     if computing.device == "cpu":
         make_rows_independent(encoder)

@@ -18,7 +18,7 @@ from drtools.models.pooling import last
 from drtools.models.settings import weights_fingerprint
 from drtools.models.text_template import TextTemplate
 from drtools.models.tokenizers import deviations
-from drtools.outputs.fingerprints import digest
+from drtools.outputs.fingerprints import digest, in_int8
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -64,6 +64,7 @@ class CrossEncoder(nn.Module):
         self.scoring = scoring
         self.max_query_tokens = (longest_pair - self.template.special) // 2  # [ours] so that each text has room
         self.max_document_tokens: int | None = None
+        self.int8 = False  # its linear layers compute in int8
         self.prompt = ""  # before each query
         self.lower_case = False
         self.head_is_new = False  # drawn at random, so its scores mean nothing yet
@@ -136,7 +137,7 @@ class CrossEncoder(nn.Module):
         self.max_document_tokens = document_tokens if document_tokens < room else None
 
     def fingerprint(self) -> str:
-        """Return the fingerprint of all that changes the logit of a pair except the precision.
+        """Return the fingerprint of all that changes the logit of a pair except a floating-point precision.
 
         It covers the weights as they were loaded, and the current lengths.
         """
@@ -148,7 +149,8 @@ class CrossEncoder(nn.Module):
         odd |= {"scoring": list(self.scoring)} if self.scoring else {}
         odd |= {"layers": self.model.description} if isinstance(self.model, PooledRanker) else {}
         # a model without deviations keeps its fingerprint of 0.1.0
-        return digest([weights_fingerprint(self.folder), *lengths, *([odd] if odd else [])])
+        found = digest([weights_fingerprint(self.folder), *lengths, *([odd] if odd else [])])
+        return in_int8(found) if self.int8 else found
 
     def forward(
         self, token_ids: Tensor, mask: Tensor, types: Tensor | None = None

@@ -21,7 +21,7 @@ from drtools.models.settings import (
     head_dimension,
 )
 from drtools.models.tokens import Tokens, prepare, tokenize_prepared, tokenize_texts
-from drtools.outputs.fingerprints import digest
+from drtools.outputs.fingerprints import digest, in_int8
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -47,6 +47,7 @@ class Encoder(nn.Module):
         self.body, self.tokenizer, self.settings, self.head, self.folder = body, tokenizer, settings, head, folder
         self.rem: RemSettings | None = None
         self.rem_fingerprint: str | None = None
+        self.int8 = False  # its linear layers compute in int8
         self.whole_head: list[HeadLayer] | None = None  # before `truncation.truncate` cut the vectors
 
     @property
@@ -66,8 +67,9 @@ class Encoder(nn.Module):
     def side_fingerprints(self, query_prompt: str | None = None) -> dict[str, str]:
         """Return the fingerprint of each side, as if it had another query prompt if one is given.
 
-        It covers the weights (also of a REM) as they were loaded, and the current settings. The fingerprint of cut
-        vectors follows from that of whole ones, also for a side that is known only by its fingerprint.
+        It covers the weights (also of a REM) as they were loaded, the current settings, and whether it is in int8. The
+        fingerprint of cut vectors follows from that of whole ones, also for a side that is known only by its
+        fingerprint.
         """
         assert self.folder is not None, "weights that were never saved have no fingerprint"
         settings = self.settings if self.whole_head is None else replace(self.settings, head=self.whole_head)
@@ -81,7 +83,7 @@ class Encoder(nn.Module):
             }
         if self.truncated:
             found = {side: digest([value, "first dimensions", self.truncated]) for side, value in found.items()}
-        return found
+        return {side: in_int8(value) for side, value in found.items()} if self.int8 else found
 
     def prepare(self, text: str) -> str:
         """Return a text in the form that the tokenizer gets."""

@@ -83,6 +83,12 @@ class Generator:
 
     def place(self, computing: Compute) -> None:
         """Move the model to its device and precision."""
+        if computing.precision == "int8":
+            raise InputError(
+                "only encoders and cross-encoders compute in int8",
+                where=f"{param('precision')} int8",
+                remedy="use auto",
+            )
         self.device = computing.device
         model: torch.nn.Module = self.model  # the type of transformers' `to` does not accept a device alone
         model.to(device=computing.device)

@@ -13,6 +13,7 @@ import torch
 from drtools import units
 from drtools.errors import InputError, param
 from drtools.models.bodies import plain_config
+from drtools.models.device import native_precision
 from drtools.models.lora_files import LINKED, added_lora, merge
 from drtools.models.minicpm import LAYERWISE, layerwise_config
 from drtools.models.settings import refuse_adapter
@@ -28,6 +29,11 @@ if TYPE_CHECKING:
 
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
+
+
+def dtype_of(precision: Precision) -> torch.dtype:
+    """Return the type of weights in a precision; with int8, of all that stays in floating point."""
+    return DTYPES[native_precision("cpu") if precision == "int8" else precision]
 
 
 class Loading(NamedTuple):
@@ -54,7 +60,7 @@ def load_weights(
     """
     _quietly()
     refuse_adapter(folder)
-    dtype = DTYPES[precision if precision != "fp32" and has_half_floats(folder) else "fp32"]
+    dtype = dtype_of(precision) if has_half_floats(folder) else torch.float32
     if not any(folder.glob("*.safetensors")):
         raise InputError(
             "no .safetensors weights were found",

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 
 from drtools.errors import InputError, param, params_given
 
-Precision = Literal["bf16", "fp16", "fp32"]
+Precision = Literal["bf16", "fp16", "fp32", "int8"]
 
 
 @dataclass(frozen=True)

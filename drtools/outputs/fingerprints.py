@@ -13,12 +13,28 @@ import orjson
 from drtools.outputs.cache import cache_directory, cache_path, connect, forgiving
 from drtools.outputs.records import as_json
 
+INT8 = "-int8"  # ends the fingerprints of encoders in int8
 CLOCK_STEP_NS = 2_000_000_000  # the coarsest clock of a file system, FAT's, has steps of two seconds
 
 
 def digest(value: object) -> str:
     """Return the fingerprint of a JSON value: 32 hexadecimal digits. The order of keys does not matter."""
     return hashlib.blake2b(as_json(value, orjson.OPT_SORT_KEYS), digest_size=16).hexdigest()
+
+
+def in_int8(fingerprint: str) -> str:
+    """Return the fingerprint of an encoder in int8: that of the same encoder in floating point, marked."""
+    return fingerprint.removesuffix(INT8) + INT8
+
+
+def is_int8(fingerprint: str) -> bool:
+    """Return whether a fingerprint is that of an encoder in int8."""
+    return fingerprint.endswith(INT8)
+
+
+def in_floats(fingerprint: str) -> str:
+    """Return the fingerprint of the encoder in floating point."""
+    return fingerprint.removesuffix(INT8)
 
 
 def _hash(stream: BinaryIO) -> str:

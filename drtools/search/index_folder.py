@@ -18,7 +18,7 @@ from drtools.costs import Costs, Forecast, peak_bytes, resident_bytes, say_costs
 from drtools.errors import InputError, param
 from drtools.formats.lines import shown
 from drtools.formats.text_sources import DocumentTexts
-from drtools.formats.vectors import IDS, Vectors, open_document_vectors, open_vectors
+from drtools.formats.vectors import IDS, Vectors, note_other_precision, open_document_vectors, open_vectors
 from drtools.models.analyzer import language_analyzer
 from drtools.models.device import all_threads
 from drtools.search import faiss_index, faiss_marks, faiss_update
@@ -230,6 +230,7 @@ def check_queries(queries: str, documents: Vectors) -> None:
     if not documents.manifest.get("joined"):
         advice = "encode the queries with the encoder that made them"
         refuse_another_encoder(documents.manifest, documents.path, theirs, theirs["dimension"], named, advice, advice)
+        note_other_precision(theirs, documents.manifest, documents.path)
 
 
 def measured_recall(path: Path, documents: Vectors, spec: FaissSpec) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from drtools.formats.lines import decode, read_lines, shown
 from drtools.formats.tsv import QUERY_IDS, header_places
 from drtools.models.specs import ComputeSpec, EncoderSpec
 from drtools.outputs import manifest
+from drtools.outputs.fingerprints import in_floats, is_int8
 from drtools.outputs.versions import release_of
 from drtools.search.specs import JoiningSpec
 
@@ -170,7 +171,9 @@ def _of_the_same_version(spec: EncoderSpec, record: dict[str, Any], what: Path) 
     for folder in sorted(place.iterdir()) if place else []:
         if (folder / manifest.NAME).is_file():
             theirs = manifest.read_manifest(folder / manifest.NAME)
-            if theirs.get("kind") == "encoder" and theirs.get("query_fingerprint") == record["query_fingerprint"]:
+            if theirs.get("kind") == "encoder" and theirs.get("query_fingerprint") == in_floats(
+                record["query_fingerprint"]
+            ):
                 return replace(spec, model=str(folder), body=None, rem=None)
     return spec
 
@@ -203,6 +206,8 @@ class QueryEncoder:
             self._check(theirs, theirs["dimension"], query_vectors)
 
     def _check(self, prints: Mapping[str, str], dimension: int, name: str) -> None:
+        from drtools.formats.vectors import note_other_precision
+
         refuse_another_encoder(
             self.record,
             self.what,
@@ -213,6 +218,7 @@ class QueryEncoder:
             "encode the documents again, or search with the encoder that made them; if the two were trained together, "
             f"pass the other one as {param('document_model')}",
         )
+        note_other_precision(prints, self.record, self.what)
 
     @cached_property
     def encoder(self) -> Encoder | LexicalEncoder:
@@ -237,10 +243,14 @@ class QueryEncoder:
 
     @cached_property
     def computing(self) -> Compute:
-        """Where to encode."""
+        """Where to encode. By default, a processor computes in int8 if the documents' vectors were."""
         from drtools.models.compute import settle
 
-        return settle(self.compute)
+        computing = settle(self.compute)
+        by_default = self.compute.precision == "auto" and computing.device == "cpu"
+        if by_default and is_int8(self.record["document_fingerprint"]):
+            return settle(replace(self.compute, precision="int8"))
+        return computing
 
     def encode(self, queries: Sequence[tuple[str, str]]) -> np.ndarray:
         """Return float32 vectors [Q, D] of (query id, text) pairs."""

@@ -40,7 +40,7 @@ TYPED = {
     "a flag that was said": (["encode", "--overwrite", "--ove"], []),
     "a flag that was said by its short name": (["encode", "-o", "x", "--outp"], []),
     "a flag that may be said again": (["train-star", "--examples", "a.jsonl", "--exam"], ["--examples"]),
-    "a value with choices": (["encode", "--precision", ""], ["auto", "bf16", "fp16", "fp32"]),
+    "a value with choices": (["encode", "--precision", ""], ["auto", "bf16", "fp16", "fp32", "int8"]),
     "a value after =": (["encode", "--precision=b"], ["--precision=bf16"]),
     "a value after =, as bash cuts it": (["encode", "--precision", "=", "b"], ["bf16"]),
     "a file": (["encode", "--corpus", "cor"], ["files"]),

@@ -99,7 +99,7 @@ TRAINED = {"step": 2, "checkpoint": "c", "seconds": 1, "best": None, "evaluation
         (
             EncodingState,
             {**ENCODED, "precision": "fp8"},
-            "precision is 'fp8', expected bf16 or fp16 or fp32",
+            "precision is 'fp8', expected bf16 or fp16 or fp32 or int8",
         ),
         (
             EncodingState,

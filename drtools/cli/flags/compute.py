@@ -23,10 +23,10 @@ class ComputeFlags(ComputeSpec):
         Role.UNRECORDED,
     ] = "auto"
     precision: Annotated[
-        Literal["auto", "bf16", "fp16", "fp32"],
+        Literal["auto", "bf16", "fp16", "fp32", "int8"],
         Option(
             help="auto: bf16 if the device supports it natively, else fp32; a GPU without it trains in fp16, and takes "
-            "fp16 for bf16",
+            "fp16 for bf16; int8: linear layers in int8, on a processor and not in training",
             rich_help_panel="Computing",
         ),
     ] = "auto"

@@ -30,6 +30,7 @@ PRECISIONS = {
     "bf16": "bfloat16 (sentence-transformers' vectors are those of float32, --precision fp32)",
     "fp16": "float16 (sentence-transformers' vectors are those of float32, --precision fp32)",
     "fp32": "float32",
+    "int8": "int8 (sentence-transformers' vectors are those of float32, --precision fp32)",
 }
 SAMPLE = 1000  # rows whose lengths are measured
 

@@ -15,6 +15,7 @@ from drtools.methods.adore.settings import EPOCHS, WARMUP_STEPS, AdoreSettings, 
 from drtools.models.encoder import Encoder
 from drtools.models.loader import known_fingerprints
 from drtools.outputs import manifest
+from drtools.outputs.fingerprints import in_floats
 from drtools.training.encoder_task import EncoderTraining
 from drtools.training.loop import LOG_EVERY_STEPS
 from drtools.training.plan import UNKNOWN_STEPS
@@ -70,7 +71,7 @@ def train(
     if settings.negatives == "static":
         every_steps = settings.refresh_every_steps or UNKNOWN_STEPS
         refresh = StaticLists(loss, texts, encoder, task.computing, every_steps)
-    encoder.settings.inherited = {"document": live.record["document_fingerprint"]}
+    encoder.settings.inherited = {"document": in_floats(live.record["document_fingerprint"])}
     task.trained = trained_on(texts, judged, live) if task.world.is_first else None
     task.fit(
         query_batches(task, texts),

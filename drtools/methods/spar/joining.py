@@ -31,7 +31,7 @@ from drtools.formats.vectors import (
 )
 from drtools.methods.spar.mu import candidates, texts_to_tune_on, tune, values_alone, values_of_joined
 from drtools.models.specs import ComputeSpec, EncoderSpec
-from drtools.outputs.fingerprints import digest
+from drtools.outputs.fingerprints import digest, in_floats, in_int8, is_int8
 from drtools.outputs.states import State
 from drtools.search.query_vectors import flags_of_parts, open_queries
 from drtools.units import counted
@@ -191,6 +191,11 @@ def part_record(vectors: Vectors) -> dict[str, Any]:
     return {name: value for name, value in vectors.manifest.items() if name not in KEPT_OUT}
 
 
+def _joined_fingerprint(how: How, parts: list[str]) -> str:
+    found = digest([how, *map(in_floats, parts)])
+    return in_int8(found) if any(map(is_int8, parts)) else found
+
+
 def joined_manifest(
     parts: Sequence[Vectors], joined: JoinedColumns, dtype: str, mu: float, tried: list[dict[str, float]]
 ) -> JoinedManifest:
@@ -198,7 +203,8 @@ def joined_manifest(
     records = [part_record(part) for part in parts]
     base = records[0]
     queries, documents = (
-        digest([joined.how, *(record[f"{side}_fingerprint"] for record in records)]) for side in ("query", "document")
+        _joined_fingerprint(joined.how, [record[f"{side}_fingerprint"] for record in records])
+        for side in ("query", "document")
     )
     return JoinedManifest(
         side=base["side"],

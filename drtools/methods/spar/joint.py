@@ -17,7 +17,13 @@ from torch import Tensor, nn
 
 from drtools.errors import InputError, param
 from drtools.formats.joins import Join
-from drtools.formats.vectors import belong_together, maker_of, open_document_vectors, open_vectors
+from drtools.formats.vectors import (
+    belong_together,
+    maker_of,
+    note_other_precision,
+    open_document_vectors,
+    open_vectors,
+)
 from drtools.models.tokens import Tokens
 from drtools.training.optimizers import FastScalar
 
@@ -53,6 +59,7 @@ class Beside:
                 where=queries,
                 remedy=f"encode {param('queries')} with that encoder",
             )
+        note_other_precision(theirs, ours, self.vectors["document"].path)
         self.dimension = ours["dimension"]
 
     def __call__(self, side: str, ids: list[str]) -> np.ndarray:
