@@ -89,7 +89,8 @@ class Milvus:
             raise
 
     def _failure(self, words: str) -> InputError | WorldError:
-        words = " ".join(words.split())[:300]
+        words = " ".join(words.split())
+        words = words[-300:] if "stack trace" in words else words[:300]  # what went wrong comes after the trace
         token = os.environ.get(TOKEN)
         if token:
             words = words.replace(token, "...")
