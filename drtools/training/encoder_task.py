@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import numpy as np
-
 from drtools import reporting
 from drtools.errors import InputError, param
 from drtools.formats.corpus_store import open_store
@@ -107,8 +105,7 @@ class EncoderTraining(TrainingTask):
     ) -> PairBatches:
         """Return batches of examples with `negatives` for each query. Other arguments are those of PairBatches."""
         wanted = 0 if random_negatives else negatives
-        counts = np.concatenate([source.examples.negatives.lengths for source in sources])
-        short = int(((counts > 0) & (counts < wanted)).sum())
+        short = sum(source.examples.negatives.count_shorter(wanted) for source in sources)
         reporting.notice(
             short,
             f"{short:,} examples have fewer negatives of their own than the {wanted} to draw; they are trained with "

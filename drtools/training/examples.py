@@ -23,6 +23,8 @@ from drtools.training.usable_rows import DarkRow
 if TYPE_CHECKING:
     from drtools.formats.corpus_store import CorpusStore
 
+LISTS_A_READ = 1 << 20
+
 
 class Scores(Enum):
     """The scores that a loss may learn from: none, only a teacher's, or any."""
@@ -54,6 +56,14 @@ class RaggedArray:
     def lengths(self) -> np.ndarray:
         """The length of each list [N]."""
         return np.diff(self.starts)
+
+    def count_shorter(self, length: int) -> int:
+        """Return how many lists have something, and less than `length`; in memory that does not grow with them."""
+        count = 0
+        for first in range(0, len(self), LISTS_A_READ):
+            lengths = np.diff(self.starts[first : first + LISTS_A_READ + 1])
+            count += int(((lengths > 0) & (lengths < length)).sum())
+        return count
 
     def __getitem__(self, at: int) -> np.ndarray:
         return self.flat[self.starts[at] : self.starts[at + 1]]

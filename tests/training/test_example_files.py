@@ -23,7 +23,7 @@ from drtools.outputs.cache import cache_path
 from drtools.outputs.cache_contents import cache_entries, prune
 from drtools.randomness import generator
 from drtools.training import example_files
-from drtools.training.examples import Scores, usable_examples
+from drtools.training.examples import RaggedArray, Scores, usable_examples
 from drtools.training.sampling import EpochSampler, ExampleSource
 
 ODD = ["löwe", "日本", "00", "-1", "a,b", '"q"', "D7", "d8"]
@@ -328,6 +328,13 @@ def test_a_store_of_queries_is_a_dictionary(world, stored):
         stream.write(text + text.splitlines()[4])
     with pytest.raises(InputError, match=r"queries.jsonl:91.*query id 'q4é' is also on line 5"):
         open_queries(world["queries"])
+
+
+def test_short_lists_are_counted_block_by_block(monkeypatch):
+    monkeypatch.setattr("drtools.training.examples.LISTS_A_READ", 3)
+    lists = [[7] * (number * 5 % 6) for number in range(20)]
+    for length in range(7):
+        assert RaggedArray.of(lists).count_shorter(length) == sum(0 < len(each) < length for each in lists)
 
 
 def former_order(counts, weights, seed, epoch):
