@@ -141,7 +141,7 @@ def test_a_corpus_that_is_written_while_it_is_read_is_refused(tmp_path, cache, m
                     stream.write('{"_id":"d3","text":"z"}\n')
 
     with monkeypatch.context() as patch:
-        patch.setattr(corpus_store, "read_corpus", reading)
+        patch.setattr(corpus_store, "CORPUS", corpus_store.CORPUS._replace(documents=reading))
         with pytest.raises(WorldError, match=r"c\.jsonl: was changed while it was read"):
             open_store(str(path))
     assert not list((cache / "stores").glob("*.sqlite"))

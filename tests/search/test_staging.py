@@ -4,15 +4,17 @@ import numpy as np
 import pytest
 import torch
 
-from drtools.formats.joined_vectors import JoinedArray
+from drtools.formats.joined_vectors import JoinedColumns, JoinedRows
 from drtools.search import exact, staging
 
 
-@pytest.fixture(params=["float16", "float32", "joined"])
+@pytest.fixture(params=["float16", "float32", "columns", "rows"])
 def array(request):
     random = np.random.default_rng(1)
-    if request.param == "joined":
-        return JoinedArray("concat", random.random((1000, 5), np.float32), random.random((1000, 3), np.float32))
+    if request.param == "columns":
+        return JoinedColumns("concat", random.random((1000, 5), np.float32), random.random((1000, 3), np.float32))
+    if request.param == "rows":
+        return JoinedRows([random.random((250, 8), np.float32), random.random((750, 8), np.float32)])
     return random.random((1000, 8), np.float32).astype(request.param)
 
 

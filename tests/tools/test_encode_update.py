@@ -178,14 +178,14 @@ def files(folder, pieces=False) -> list[bytes]:
     ],
 )
 def test_an_update_equals_a_full_encoding_bit_for_bit(toy, changed, encoder_folder, drtools, monkeypatch, words):
-    from drtools.encoding import folder as encoding_folder
+    from drtools.encoding import chunks
 
     command = ["encode", "--model", encoder_folder, *words]
     assert drtools(*command, "--corpus", toy.corpus, "-o", toy.folder / "old").status == 0
     full = drtools(*command, "--corpus", changed, "-o", toy.folder / "full", "--batch-tokens", "300")
-    encoded, real = [], encoding_folder.encode_tokens
+    encoded, real = [], chunks.encode_tokens
     monkeypatch.setattr(
-        encoding_folder,
+        chunks,
         "encode_tokens",
         lambda encoder, tokens, *rest, **more: (
             encoded.append(len(tokens.lengths)),
