@@ -13,6 +13,7 @@ from drtools.methods.ranker.batches import RankedBatches, separation_of
 from drtools.methods.ranker.dev import dev_ranking
 from drtools.methods.ranker.settings import EPOCHS, WARMUP_STEPS, RankerDevSpec, RankerSettings, RankerSpec
 from drtools.models.cross_encoder import KIND, new_cross_encoder, save_cross_encoder
+from drtools.models.pooled_ranker import PooledRanker
 from drtools.models.specs import ComputeSpec
 from drtools.training.encoder_task import read_sources
 from drtools.training.specs import ExamplesSpec, TrainingSpec
@@ -82,6 +83,7 @@ class RankerTraining(TrainingTask):
         model = new_cross_encoder(ranker.model, training.seed, ranker.trust_remote_code, ranker.dropout)
         model.set_lengths(ranker.max_query_tokens, ranker.max_document_tokens)
         self.start_counts = not model.head_is_new
+        assert not isinstance(model.model, PooledRanker), "a cross-encoder of modules is refused as a start"
         self.adopt(model, [model.model])  # the dropout of the head is also drawn in each thread
 
     def ranked_batches(self, sources: list[ExampleSource], negatives: int) -> RankedBatches:
