@@ -5,7 +5,7 @@ import functools
 import importlib
 import inspect
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, cast
 
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from typer.core import TyperCommand
 
 
-def flat_parameters(function: Callable[..., Any]) -> tuple[list[inspect.Parameter], dict[str, type]]:
+@functools.cache
+def flat_parameters(function: Callable[..., Any]) -> tuple[tuple[inspect.Parameter, ...], Mapping[str, type]]:
     """Return a tool's parameters with each dataclass replaced by its fields, and the dataclasses by parameter name."""
     hints = typing.get_type_hints(function, include_extras=True)
     groups: dict[str, type] = {}
@@ -37,7 +38,7 @@ def flat_parameters(function: Callable[..., Any]) -> tuple[list[inspect.Paramete
         flat += _fields_as_parameters(kind, parameter.default)
     groups["console_flags"] = ConsoleFlags
     flat += _fields_as_parameters(ConsoleFlags, inspect.Parameter.empty)
-    return flat, groups
+    return tuple(flat), groups
 
 
 def _fields_as_parameters(kind: type, given: object) -> list[inspect.Parameter]:

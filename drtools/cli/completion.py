@@ -5,7 +5,7 @@ with DRTOOLS_COMPLETE set. The answer is the line `files`, or the line `words` f
 a tab and its help after it.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from inspect import Parameter
 
 from drtools.cli.tool_flags import Flag, flags_of
@@ -16,7 +16,7 @@ VARIABLE = "DRTOOLS_COMPLETE"
 HELP = Flag(("-h", "--help", "--help-all"), bool, (), False, "show the flags")
 
 
-def answer(words: list[str], tools: Mapping[str, str], parameters_of: Callable[[str], list[Parameter]]) -> str:
+def answer(words: list[str], tools: Mapping[str, str], parameters_of: Callable[[str], Sequence[Parameter]]) -> str:
     """Return the answer to a Tab.
 
     `words` are the words after the command, the last one up to the cursor (empty after a space). `tools` maps tools'

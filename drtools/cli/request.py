@@ -1,7 +1,7 @@
 """Requests: records of a tool's flags with which two commands can be compared."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from inspect import Parameter
 from pathlib import Path
 from typing import get_args
@@ -49,7 +49,7 @@ def _check_target(output: str) -> None:
         )
 
 
-def _inputs_of(parameters: list[Parameter], values: dict[str, object], roles: tuple[Role, ...]) -> Iterator[str]:
+def _inputs_of(parameters: Sequence[Parameter], values: dict[str, object], roles: tuple[Role, ...]) -> Iterator[str]:
     """Yield the inputs of these roles as they were typed."""
     for parameter in parameters:
         value = values.get(parameter.name) if _role(parameter) in roles else None
@@ -83,7 +83,7 @@ def _check_inputs(output: str, inputs: list[str]) -> None:
             )
 
 
-def pinned_values(parameters: list[Parameter], values: dict[str, object]) -> dict[str, object]:
+def pinned_values(parameters: Sequence[Parameter], values: dict[str, object]) -> dict[str, object]:
     """Return the flags' values with each published link in an input replaced by its current version.
 
     Raises InputError for an output that is such a link (versions never change), that cannot be written, or that is an
@@ -106,7 +106,7 @@ def pinned_values(parameters: list[Parameter], values: dict[str, object]) -> dic
     return {name: pin(value) if name in inputs else value for name, value in values.items()}
 
 
-def checked_request(tool: str, parameters: list[Parameter], values: dict[str, object]) -> Request:
+def checked_request(tool: str, parameters: Sequence[Parameter], values: dict[str, object]) -> Request:
     """Return the request of a command.
 
     It has the tool, every flag that can change its result, and the fingerprints of its inputs.

@@ -42,7 +42,7 @@ class Flag(NamedTuple):
     metavar: str = ""
 
 
-def flags_of(parameters: list[Parameter]) -> list[Flag]:
+def flags_of(parameters: Sequence[Parameter]) -> list[Flag]:
     """Return a tool's flags and arguments from its flat parameters, which have typer's annotations."""
     return [_flag(parameter) for parameter in parameters]
 
