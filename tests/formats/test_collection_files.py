@@ -210,7 +210,7 @@ PACK = {
 }
 
 
-@pytest.mark.parametrize("end", PACK)
+@pytest.mark.parametrize("end", ["gz", "zst", *(pytest.param(end, marks=pytest.mark.slow) for end in ("bz2", "xz"))])
 def test_packed_files_are_read_and_damaged_ones_named(tmp_path, end):
     content = b"".join(b'{"_id": "d%d", "text": "text %d of it"}\n' % (n, n * n * 7919) for n in range(30_000))
     path = tmp_path / f"corpus.jsonl.{end}"

@@ -150,6 +150,7 @@ def test_search_rescores_from_the_vectors_of_the_index(encoded, toy, drtools, tm
     assert moved.out == again.out
 
 
+@pytest.mark.slow
 def test_the_tool_measures_and_continues(encoded, drtools, tmp_path, monkeypatch):
     documents, queries = encoded
     words = ["suggest-index", "--vectors", documents, "--query-vectors", queries]

@@ -108,7 +108,8 @@ def test_what_is_written_is_a_collection_s_queries_and_judgements(t5, toy, tmp_p
     assert again.status == 0 and "already done" in again.err
 
 
-@pytest.mark.parametrize("call", [pytest.param(1, marks=pytest.mark.slow), 3, pytest.param(8, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("call", [1, 3, 8])
 def test_a_stopped_generation_continues_with_the_same_bytes(
     call, t5, toy, tmp_path, drtools, interrupt_at, monkeypatch
 ):

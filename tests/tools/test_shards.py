@@ -39,6 +39,7 @@ def shards(toy, encoder_folder, drtools):
     return whole, sharded, parts
 
 
+@pytest.mark.slow
 @pytest.mark.bits
 def test_every_tool_reads_shards_as_the_whole(shards, toy, encoder_folder, drtools):
     whole, sharded, _ = shards

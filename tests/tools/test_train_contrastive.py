@@ -62,7 +62,7 @@ def query_texts(toy):
                 ["--precision", "bf16"],
             )
         ),
-        ["--untied", "--lora-rank", "4", "--head", "projection"],
+        pytest.param(["--untied", "--lora-rank", "4", "--head", "projection"], marks=pytest.mark.slow),
     ],
     ids=" ".join,
 )
