@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import importlib
 import re
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import BinaryIO, cast
@@ -35,6 +33,9 @@ def open_url(url: str) -> Iterator[BinaryIO]:
 
     Raises InputError if there is no such file or nothing can read such URLs, and WorldError if it cannot be reached.
     """
+    import urllib.error  # slow to import, and not needed for --help
+    import urllib.request
+
     scheme, name = urlsplit(url).scheme, without_secrets(url)
     try:
         if scheme in WEB:

@@ -5,7 +5,6 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from copy import deepcopy
-from importlib.metadata import version
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple, TypedDict
@@ -67,6 +66,8 @@ class Part(NamedTuple):
 
     def record(self, rows: range, total: int) -> PartRecord:
         """Return what the manifest of this part says of its place in the whole."""
+        from importlib.metadata import version  # slow to import, and not needed for --help
+
         return {
             "number": self.number,
             "of": self.of,

@@ -8,15 +8,17 @@ from array import array
 from binascii import a2b_base64
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 
 from drtools.errors import InputError, WorldError, param
 from drtools.java import JavaObject, java_class, java_errors
 from drtools.models.analyzer import language_analyzer
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 LONGEST_ID_BYTES = 32_766  # Lucene's longest term
 BATCH_CHARACTERS = 1_000_000
@@ -157,6 +159,8 @@ class LuceneIndex:
         A query without any word in the index has no hits. Each thread takes a batch of queries at a time, and threads
         are at most two batches each ahead of the caller, so memory does not grow with the number of queries.
         """
+        from concurrent.futures import ThreadPoolExecutor  # slow to import, and not needed for --help
+
         pool = ThreadPoolExecutor(threads)
         ahead: deque[Future[list[tuple[str, dict[str, float]]]]] = deque()
         with java_errors(WorldError, "Lucene stopped searching"):
