@@ -70,12 +70,22 @@ def settled_on_worker(job: Job) -> tuple[str, str, int]:
     return computing.kind, computing.precision, computing.batch_tokens
 
 
+def _in_words(settled: tuple[str, str, int]) -> str:
+    """Return the device, the precision and the batch size of a worker as a message has them."""
+    device, precision, batch_tokens = settled
+    return f"device {device}, precision {precision} and {batch_tokens:,} tokens a batch"
+
+
 @cache
 def _loaded(job: Job) -> tuple[Encoder | LexicalEncoder, Compute, PieceEncoding | None]:
     """Load the model once in this process. Raises InputError for another one than the driver's."""
     node, found = os.uname().nodename, settled_on_worker(job)
     if job.computing and found != job.computing:
-        raise InputError(f"a worker computes on {found}", where=node, expected=f"{job.computing}, as the first one")
+        raise InputError(
+            f"a worker computes with {_in_words(found)}",
+            where=node,
+            expected=f"{_in_words(job.computing)}, like the first worker",
+        )
     computing = settle(job.compute, job.batch_tokens)
     encoder = loader.load_for_encoding(job.model, computing, job.side)
     if tuple(sorted(encoder.side_fingerprints().items())) != job.fingerprints:

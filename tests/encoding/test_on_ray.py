@@ -54,7 +54,10 @@ def test_workers_with_other_versions_another_model_or_precision_refuse(job):
         (replace(job, versions=(("drtools", "0.0"), job.versions[1])), "a worker has other versions (drtools "),
         (replace(job, versions=(job.versions[0], ("torch", "1.0"))), "here 1.0"),
         (replace(job, fingerprints=(("document", "x"), ("query", "y"))), "a worker finds another encoder in "),
-        (replace(job, computing=("cuda", "bf16", 65536)), "expected ('cuda', 'bf16', 65536)"),
+        (
+            replace(job, computing=("cuda", "bf16", 65536)),
+            "expected device cuda, precision bf16 and 65,536 tokens a batch",
+        ),
     ):
         with pytest.raises(InputError) as refused:
             encode_on_worker(changed, ["fox"])
