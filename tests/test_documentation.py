@@ -61,6 +61,9 @@ NOT_RUN = {
     "torchrun": "starts several processes; two of them are compared with one in tests/training/test_processes.py",
 }
 
+# pages that need a server; tests/search/test_milvus.py and test_milvus_faults.py run such commands on one
+OF_A_SERVER = {"docs/engines.md"}
+
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
@@ -74,7 +77,8 @@ FIRST = "README.md"
 
 
 @pytest.mark.parametrize(
-    "name", [FIRST, *(pytest.param(name, marks=pytest.mark.slow) for name in PAGES if name != FIRST)]
+    "name",
+    [FIRST, *(pytest.param(name, marks=pytest.mark.slow) for name in PAGES if name not in {FIRST, *OF_A_SERVER})],
 )
 def test_a_page_runs_from_top_to_bottom(name, world, tmp_path, drtools, monkeypatch):
     shutil.copytree(world, tmp_path, dirs_exist_ok=True)

@@ -34,6 +34,16 @@ REMEDY = "it is not what drtools writes of vectors; make the folder again"
 
 
 @dataclass(frozen=True, kw_only=True)
+class EncoderKeys:
+    """Keys in the manifests of vectors and of their indexes that only some encoders need."""
+
+    document_model: str | None = None
+    rem: str | None = None
+    precision: str | None = None
+    truncate_dimension: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class VectorsManifest:
     """What the manifest of any vectors says beside what every manifest does; the fields are its keys."""
 
@@ -166,7 +176,8 @@ def open_vectors(folder: str | Path, part: bool = False) -> Vectors:
     if not part:
         refuse_part(record, folder)
     kind = JoinedManifest if "joined" in record else VectorsManifest
-    checked_fields(record, kind, manifest.beside(folder), REMEDY)
+    for declared in (kind, EncoderKeys):
+        checked_fields(record, declared, manifest.beside(folder), REMEDY)
     array: np.ndarray | JoinedArray
     if joined or sharded:
         array = _open_parts(folder) if joined else _open_shards(folder)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from drtools.errors import InputError, param
+from drtools.formats.vectors import EncoderKeys, Joined
 from drtools.outputs import manifest
 from drtools.outputs.records import Record, checked_fields
 
@@ -19,21 +20,33 @@ class LuceneManifest:
 
 
 @dataclass(frozen=True, kw_only=True)
-class FaissManifest:
+class OfVectors(EncoderKeys):
+    """What every index of vectors copies from their manifest."""
+
+    dimension: int
+    model: str
+    query_fingerprint: str
+    document_fingerprint: str
+    side: str | None = None
+    normalized: bool | None = None
+    corpus: str | None = None
+    title_separator: str | None = None
+    max_tokens: int | None = None
+    joined: Joined | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class FaissManifest(OfVectors):
     """A FAISS index of vectors: the factory string, and facts from the manifest of the vectors."""
 
     count: int
     factory: str
     new_since_training: int
-    dimension: int
-    model: str
-    query_fingerprint: str
-    document_fingerprint: str
     marked: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
-class MilvusManifest:
+class MilvusManifest(OfVectors):
     """An index in a collection of Milvus, whose content has the fingerprint `content`."""
 
     count: int
@@ -43,10 +56,6 @@ class MilvusManifest:
     index_type: str
     parameters: dict[str, int | float | str]
     fields: list[str]
-    dimension: int
-    model: str
-    query_fingerprint: str
-    document_fingerprint: str
 
 
 KINDS = {"lucene": LuceneManifest, "faiss": FaissManifest, "milvus": MilvusManifest}
