@@ -23,10 +23,9 @@ ROOT = Path(__file__).parents[1]
 
 
 def table_of_tools() -> dict[str, tuple[str, str]]:
-    """Return what each tool reads and writes, from README's table."""
-    rows = re.findall(
-        r"^\| `([a-z-]+)` \| (.+) \| (.+) \|$", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE
-    )
+    """Return what each tool reads and writes, from README's table. Its links begin at the folder of the pages."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8").replace("](docs/", "](/")
+    rows = re.findall(r"^\| `([a-z-]+)` \| (.+) \| (.+) \|$", readme, re.MULTILINE)
     return {name: (reads, writes) for name, reads, writes in rows}
 
 
